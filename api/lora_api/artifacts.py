@@ -1,0 +1,138 @@
+"""Layout of the artifacts in S3, and the manifest that makes a folder of files an adapter or a checkpoint.
+
+A folder counts when its manifest.json exists; the manifest is written last and never changed. The digest names the
+content: it is the SHA-256 of the canonical list of files, so whoever has the list can check every byte.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from lora_api.base import StatusModel
+from lora_api.messages import Servability
+
+MANIFEST_NAME = "manifest.json"
+
+
+class ArtifactLayout(StatusModel):
+    """Where the artifacts of one run lie, as s3:// URIs without a trailing slash."""
+
+    output_uri: str
+    namespace: str
+    name: str
+    run: int
+
+    @property
+    def root(self) -> str:
+        """Folder of the job."""
+        return f"{self.output_uri.rstrip('/')}/{self.namespace}/{self.name}"
+
+    @property
+    def run_uri(self) -> str:
+        """Folder of the run."""
+        return f"{self.root}/runs/{self.run}"
+
+    @property
+    def prepared(self) -> str:
+        """Folder of the tokenised data."""
+        return f"{self.run_uri}/prepared"
+
+    @property
+    def metrics(self) -> str:
+        """One JSON line a logged step."""
+        return f"{self.run_uri}/metrics.jsonl"
+
+    @property
+    def report(self) -> str:
+        """Report of the preflight."""
+        return f"{self.run_uri}/report.json"
+
+    @property
+    def log(self) -> str:
+        """Log of the trainer, readable after the pod is gone."""
+        return f"{self.run_uri}/log.jsonl"
+
+    def checkpoint(self, step: int) -> str:
+        """Folder of the checkpoint after a step."""
+        return f"{self.run_uri}/checkpoints/step-{step:08d}"
+
+    def adapter(self, digest: str) -> str:
+        """Folder of the adapter with a digest (`sha256:<hex>`)."""
+        return f"{self.root}/adapters/{digest.replace(':', '-')}"
+
+
+class FileEntry(StatusModel):
+    """One file of an artifact."""
+
+    path: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")]
+    """Path within the folder, with forward slashes."""
+    size: Annotated[int, Field(ge=0)]
+    """Bytes."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of the content, in hexadecimal."""
+
+
+def digest_of(files: Iterable[FileEntry]) -> str:
+    """Return `sha256:<hex>` of the canonical file list: JSON, sorted by path, no white space."""
+    ordered = sorted(files, key=lambda entry: entry.path)
+    canonical = json.dumps([entry.model_dump() for entry in ordered], sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class ManifestBaseModel(StatusModel):
+    """The base model that the adapter was trained on."""
+
+    name: str
+    uri: str
+    revision: str
+
+
+class ManifestDataset(StatusModel):
+    """The data that the adapter was trained on."""
+
+    uri: str
+    digest: str
+    rows: int
+    validation_rows: int = 0
+    tokens: int = 0
+
+
+class ManifestJob(StatusModel):
+    """Who made the artifact."""
+
+    namespace: str
+    name: str
+    uid: str
+    run: int
+    image: str = ""
+
+
+class Manifest(StatusModel):
+    """Content of manifest.json."""
+
+    schema_version: Literal[1] = 1
+    kind: Literal["Adapter", "Checkpoint"]
+    digest: str
+    files: list[FileEntry]
+    base_model: ManifestBaseModel
+    dataset: ManifestDataset
+    job: ManifestJob
+    lora: dict[str, Any]
+    """LoRA settings of the spec, defaults written out."""
+    training: dict[str, Any]
+    """Training settings as they were used."""
+    metrics: dict[str, float]
+    seed: int
+    step: int
+    versions: dict[str, str]
+    """Versions of Python and of the libraries that decide the result."""
+    servable: list[Servability] = []
+    created_time: datetime
+
+    def encode(self) -> bytes:
+        """Return the JSON as it is stored."""
+        return (self.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n").encode()

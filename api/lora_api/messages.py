@@ -1,0 +1,145 @@
+"""What a trainer pod says to the operator: progress while it runs, one termination message when it ends.
+
+Neither carries a row of the user's data. The termination message is bounded by the kubelet, so the texts in it are cut
+here, on the writer's side, where the JSON around them stays whole.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from lora_api.base import StatusModel
+from lora_api.names import TERMINATION_MESSAGE_BYTES
+
+
+class Activity(StrEnum):
+    """What a training pod does at the moment."""
+
+    STARTING = "Starting"
+    LOADING_DATA = "LoadingData"
+    LOADING_MODEL = "LoadingModel"
+    TRAINING = "Training"
+    EVALUATING = "Evaluating"
+    PUBLISHING = "Publishing"
+    FINISHED = "Finished"
+
+
+class Progress(StatusModel):
+    """Answer of `GET /progress`, and `status.progress`."""
+
+    activity: Activity = Activity.STARTING
+    """What the pod does at the moment."""
+    step: int = 0
+    """Finished optimizer steps."""
+    total_steps: int | None = None
+    """Steps of the whole run."""
+    epoch: float | None = None
+    """Finished passes over the data."""
+    percent: float | None = None
+    """Finished share of the run, 0 to 100."""
+    loss: float | None = None
+    """Training loss of the last logged step, mean over supervised tokens."""
+    eval_loss: float | None = None
+    """Last evaluation loss, mean over all supervised tokens of the validation set."""
+    tokens_per_second: float | None = None
+    """Tokens trained on per second, without padding, over the last steps."""
+    eta_time: datetime | None = None
+    """When the run is expected to end."""
+
+
+class Plan(StatusModel):
+    """What preflight decided about the batches."""
+
+    micro_batch_size: int
+    """Rows a device holds at once."""
+    accumulation_steps: int
+    """Micro-batches an optimizer step."""
+    max_length: int
+    """Longest row in tokens."""
+    total_steps: int
+    """Optimizer steps of the whole run."""
+
+
+class MemoryEstimate(StatusModel):
+    """Expected peak memory of one device, in bytes, with its terms."""
+
+    total: int
+    weights: int
+    adapter: int
+    """Adapter weights, gradients and optimizer states."""
+    activations: int
+    logits: int
+
+
+class Resolved(StatusModel):
+    """What the request turned out to mean; `status.resolved`."""
+
+    base_revision: str
+    """Commit of a hub model, or the digest of the listing of an S3 or volume folder."""
+    dataset_digest: str
+    """SHA-256 of the data files."""
+    rows: int
+    """Rows trained on."""
+    validation_rows: int = 0
+    """Rows validated on."""
+    tokens: int
+    """Tokens of one epoch."""
+    parameters: int
+    """Parameters of the base model."""
+    trainable_parameters: int
+    """Parameters of the adapter."""
+    plan: Plan
+    memory_estimate: MemoryEstimate
+
+
+class Servability(StatusModel):
+    """Whether one inference engine can load the adapter."""
+
+    engine: str
+    servable: bool
+    message: str = ""
+
+
+class AdapterResult(StatusModel):
+    """A published adapter; `status.adapter`."""
+
+    uri: str
+    """Folder of the adapter; its manifest.json was written last."""
+    digest: str
+    """sha256:<hex> of the canonical list of its files."""
+    bytes: int
+    """Size of all files."""
+    metrics: dict[str, float] = {}
+    """Final metrics, such as trainLoss and evalLoss."""
+    servable: list[Servability] = []
+    """Verdict for each engine."""
+
+
+class TerminationMessage(StatusModel):
+    """The last words of a trainer container."""
+
+    reason: str
+    """One of `lora_api.reasons.Reason`; Finished when it is done."""
+    message: str
+    """What happened, in one sentence."""
+    hint: str = ""
+    """What to change."""
+    step: int | None = None
+    """Finished optimizer steps."""
+    adapter: AdapterResult | None = None
+    """Of a train pod that is done."""
+    preflight: Resolved | None = None
+    """Of a preflight pod that is done."""
+
+    def encode(self) -> bytes:
+        """Return the JSON, within the kubelet's limit; message and hint are cut as far as it takes."""
+        room = 1500  # characters for each text; halved until the whole fits, also when each takes several bytes
+        while True:
+            short = {"message": _cut(self.message, room), "hint": _cut(self.hint, room)}
+            encoded = self.model_copy(update=short).model_dump_json(by_alias=True, exclude_none=True).encode()
+            if len(encoded) <= TERMINATION_MESSAGE_BYTES or room < 16:
+                return encoded
+            room //= 2
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
