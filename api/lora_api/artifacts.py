@@ -68,7 +68,10 @@ class ArtifactLayout(StatusModel):
 class FileEntry(StatusModel):
     """One file of an artifact."""
 
-    path: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")]
+    path: Annotated[
+        str,
+        Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$"),
+    ]
     """Path within the folder, with forward slashes."""
     size: Annotated[int, Field(ge=0)]
     """Bytes."""

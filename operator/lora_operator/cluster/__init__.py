@@ -1,0 +1,1 @@
+"""The only package that talks to Kubernetes and to trainer pods. It decides nothing about a job."""

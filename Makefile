@@ -1,0 +1,99 @@
+# Every target says what it does: `make help`.
+# CLUSTER=current uses the cluster of the current kubeconfig context instead of the local one.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+CLUSTER ?= local
+export CLUSTER
+
+BIN := .venv/bin
+LOCKS := requirements/dev.txt requirements/build.txt requirements/model.txt
+HACK := PYTHONPATH=hack $(BIN)/python -m
+DEVCLUSTER := $(PYTHON) hack/devcluster
+# The addresses, keys and images of the cluster; read when a recipe runs, because `up` makes them.
+WITH_CLUSTER := eval "$$($(DEVCLUSTER) env)" &&
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: setup cluster-up images deploy ## From nothing to a trained adapter: cluster, model, data, kubectl apply, answers
+	$(WITH_CLUSTER) $(HACK) demo
+
+.PHONY: test
+test: lint unit cluster-up images integration e2e ## Run every check and test, against a real cluster
+
+.PHONY: setup
+setup: .venv/.ready ## Make .venv with the locked requirements
+
+.venv/.ready: $(LOCKS) requirements/uv.txt pyproject.toml
+	@echo "setup: making .venv (torch and its CUDA libraries are 5 GB; this takes about a minute)"
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "setup: needs Python 3.11 or newer with venv (Debian: apt-get install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes $(LOCKS)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: lint
+lint: setup verify ## Check format, style, types and layers
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+.PHONY: format
+format: setup ## Format the code and mend what ruff can mend
+	$(BIN)/ruff format --quiet .
+	$(BIN)/ruff check --fix --quiet .
+
+.PHONY: unit
+unit: setup ## Run the unit tests: no I/O, seconds
+	$(BIN)/pytest tests/unit
+
+.PHONY: integration
+integration: setup cluster-up ## Run the integration tests: real API server, real S3
+	$(WITH_CLUSTER) $(BIN)/pytest tests/integration
+
+.PHONY: e2e
+e2e: setup cluster-up images deploy ## Run the end-to-end tests: real pods
+	$(WITH_CLUSTER) $(BIN)/pytest tests/e2e
+
+.PHONY: cluster-up
+cluster-up: ## Bring the local cluster up (safe to run again)
+	$(DEVCLUSTER) up
+
+.PHONY: cluster-down
+cluster-down: ## Take the local cluster down
+	$(DEVCLUSTER) down
+
+.PHONY: clean
+clean: ## Take the local cluster down and remove its state, .venv and caches of the tree
+	$(DEVCLUSTER) down --purge
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: images
+images: cluster-up ## Build both images and make them known to the cluster
+	$(DEVCLUSTER) images
+
+.PHONY: deploy
+deploy: setup cluster-up images ## Install the operator and the CRDs into the cluster
+	$(WITH_CLUSTER) $(HACK) generate install --operator-image "$$LORA_OPERATOR_IMAGE" \
+		--trainer-image "$$LORA_TRAINER_IMAGE" | kubectl apply --server-side --force-conflicts -f - >/dev/null
+	$(WITH_CLUSTER) kubectl -n lora-system rollout status deployment/lora-operator --timeout=180s
+
+.PHONY: generate
+generate: setup ## Write the generated files: CRDs and install.yaml
+	$(HACK) generate write
+
+.PHONY: verify
+verify: setup ## Fail when a generated file differs from what the types say
+	$(HACK) generate check
+
+.PHONY: lock
+lock: setup ## Resolve the requirements anew and lock them with hashes
+	hack/lock.sh

@@ -1,0 +1,151 @@
+"""Builds the pod of a stage: the trainer container, locked down, with the job file, scratch space and credentials.
+
+It passes the "restricted" Pod Security Standard, gets no API token, and takes from the spec only the curated fields.
+Secrets are named, never read: the kubelet hands them to the container.
+"""
+
+from lora_api.lorajob import LoRAJobSpec, Resources, Scheduling, Storage
+from lora_api.names import (
+    JOB_FILE_DIRECTORY,
+    JOB_FILE_PATH,
+    PROGRESS_PORT,
+    PROGRESS_PORT_NAME,
+    SCRATCH_DIRECTORY,
+    TERMINATION_LOG_PATH,
+    TRAINER_CONTAINER,
+)
+
+from lora_operator.domain.children import labels, names_of, without_reserved
+from lora_operator.domain.observed import Document, ObservedJob, Stage
+from lora_operator.domain.settings import Settings
+
+USER = 65532
+"""The conventional "nonroot" of distroless images; the trainer image is built for it."""
+GRACE_SECONDS = 120
+"""Time to finish a step and to save a checkpoint after SIGTERM."""
+DEFAULT_SCRATCH = "64Gi"
+DEFAULT_MEMORY = "4Gi"
+DEFAULT_CPU = "1"
+_CREDENTIALS = (("AWS_ACCESS_KEY_ID", False), ("AWS_SECRET_ACCESS_KEY", False), ("AWS_SESSION_TOKEN", True))
+
+
+def build_pod_template(job: ObservedJob, spec: LoRAJobSpec, stage: Stage, settings: Settings) -> Document:
+    """Return the pod template of a stage."""
+    metadata: Document = {"labels": without_reserved(spec.pod.labels) | labels(job, "trainer", stage)}
+    if annotations := without_reserved(spec.pod.annotations):
+        metadata["annotations"] = annotations
+    return {"metadata": metadata, "spec": _pod_spec(job, spec, stage, settings)}
+
+
+def _pod_spec(job: ObservedJob, spec: LoRAJobSpec, stage: Stage, settings: Settings) -> Document:
+    pod: Document = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(spec, stage, settings)],
+        "volumes": _volumes(job, spec.resources),
+    }
+    if spec.pod.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": each.name} for each in spec.pod.image_pull_secrets]
+    return pod | _placement(spec.scheduling)
+
+
+def _container(spec: LoRAJobSpec, stage: Stage, settings: Settings) -> Document:
+    return {
+        "name": TRAINER_CONTAINER,
+        "image": spec.pod.image or settings.trainer_image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": [stage.value, "--job", JOB_FILE_PATH],
+        "env": _environment(spec),
+        "ports": [{"name": PROGRESS_PORT_NAME, "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
+        "resources": _preflight_resources() if stage is Stage.PREFLIGHT else _train_resources(spec.resources),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+        },
+        "terminationMessagePath": TERMINATION_LOG_PATH,
+        "terminationMessagePolicy": "File",
+        "volumeMounts": [
+            {"name": "job", "mountPath": JOB_FILE_DIRECTORY, "readOnly": True},
+            {"name": "scratch", "mountPath": SCRATCH_DIRECTORY},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own, empty at start
+        ],
+    }
+
+
+def _volumes(job: ObservedJob, resources: Resources) -> list[Document]:
+    return [
+        {"name": "job", "configMap": {"name": names_of(job).config_map}},
+        {"name": "scratch", "emptyDir": {"sizeLimit": resources.scratch or DEFAULT_SCRATCH}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
+    ]
+
+
+def _preflight_resources() -> Document:
+    """CPU only: it reads the data, the tokenizer and the headers of the base, never its weights."""
+    return {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}}
+
+
+def _train_resources(resources: Resources) -> Document:
+    memory = resources.memory or DEFAULT_MEMORY
+    requests: Document = {"cpu": resources.cpu or DEFAULT_CPU, "memory": memory}
+    limits: Document = {"memory": memory}
+    if resources.cpu:
+        limits["cpu"] = resources.cpu
+    if resources.gpus:
+        requests[resources.gpu_resource_name] = str(resources.gpus)
+        limits[resources.gpu_resource_name] = str(resources.gpus)
+    return {"requests": requests, "limits": limits}
+
+
+def _environment(spec: LoRAJobSpec) -> list[Document]:
+    """Return the user's variables and ours. Ours win: the pod's writable folders and its storage are not negotiable."""
+    ours = [
+        {"name": "HOME", "value": f"{SCRATCH_DIRECTORY}/home"},
+        {"name": "TMPDIR", "value": f"{SCRATCH_DIRECTORY}/tmp"},
+        {"name": "HF_HOME", "value": f"{SCRATCH_DIRECTORY}/huggingface"},
+        {"name": "HF_HUB_OFFLINE", "value": "1"},
+        *_storage_environment(spec.storage),
+    ]
+    taken = {each["name"] for each in ours}
+    users = {each.name: each.value for each in spec.pod.env if each.name not in taken}
+    return [{"name": name, "value": value} for name, value in users.items()] + ours
+
+
+def _storage_environment(storage: Storage) -> list[Document]:
+    found: list[Document] = []
+    if storage.region:
+        found += [{"name": name, "value": storage.region} for name in ("AWS_REGION", "AWS_DEFAULT_REGION")]
+    if storage.endpoint:
+        found.append({"name": "AWS_ENDPOINT_URL_S3", "value": storage.endpoint})
+    if storage.credentials_secret_ref:
+        found += [_from_secret(storage.credentials_secret_ref.name, *each) for each in _CREDENTIALS]
+    return found
+
+
+def _from_secret(secret: str, key: str, optional: bool) -> Document:
+    reference: Document = {"name": secret, "key": key} | ({"optional": True} if optional else {})
+    return {"name": key, "valueFrom": {"secretKeyRef": reference}}
+
+
+def _placement(scheduling: Scheduling) -> Document:
+    wire = scheduling.wire()
+    names = (
+        "nodeSelector",
+        "tolerations",
+        "affinity",
+        "priorityClassName",
+        "runtimeClassName",
+        "serviceAccountName",
+    )
+    return {name: wire[name] for name in names if wire.get(name)}

@@ -1,0 +1,183 @@
+"""Reads Kubernetes objects (JSON) into the snapshot of `observed.py`.
+
+Tolerant on purpose: every field may be missing, because a newer cluster, a user's image or a half-written object must
+never stop the reconciliation of a job. Only a status that nobody but the operator writes is read strictly.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from lora_api.lorajob import LoRAJobSpec
+from lora_api.lorajob_status import LoRAJobStatus, Phase
+from lora_api.names import JOB_LABEL, TRAINER_CONTAINER
+from pydantic import ValidationError
+
+from lora_operator.domain.observed import (
+    AdapterView,
+    Child,
+    ContainerEnd,
+    Document,
+    ObservedAdapter,
+    ObservedJob,
+    Ownership,
+    PodView,
+    WorkView,
+)
+
+
+def read_job(document: Document) -> ObservedJob:
+    """Read a LoRAJob. A spec that the types refuse, though the CRD took it, becomes `spec_error`."""
+    meta = document["metadata"]
+    spec, error = _read_spec(document.get("spec") or {})
+    return ObservedJob(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        generation=meta.get("generation", 1),
+        spec=spec,
+        spec_error=error,
+        deleting="deletionTimestamp" in meta,
+        status=read_status(document.get("status") or {}),
+    )
+
+
+def _read_spec(spec: Document) -> tuple[LoRAJobSpec | None, str]:
+    try:
+        return LoRAJobSpec.model_validate(spec), ""
+    except ValidationError as error:
+        return None, "; ".join(_explain(each) for each in error.errors()[:8])
+
+
+def _explain(error: Any) -> str:
+    path = ".".join(["spec", *(str(part) for part in error["loc"])])
+    value = error.get("input")
+    shown = "" if isinstance(value, dict | list) else f" (got {str(value)[:80]!r})"
+    return f"{path}: {error['msg']}{shown}"
+
+
+def read_status(status: Document) -> LoRAJobStatus:
+    """Read `status`. A phase of a newer version is dropped: it is derived and never read back."""
+    known = {each.value for each in Phase}
+    return LoRAJobStatus.model_validate(
+        {key: value for key, value in status.items() if key != "phase" or value in known}
+    )
+
+
+def read_child(document: Document, job: ObservedJob) -> Child:
+    """Read whose an object at one of our names is."""
+    meta = document["metadata"]
+    return Child(kind=document.get("kind", ""), name=meta["name"], ownership=_ownership(meta, job))
+
+
+def _ownership(meta: Document, job: ObservedJob) -> Ownership:
+    owner = _controller(meta)
+    if owner.get("uid") != job.uid:
+        same_name = owner.get("kind") == "LoRAJob" and owner.get("name") == job.name
+        return Ownership.LEFTOVER if same_name else Ownership.FOREIGN
+    return Ownership.LEFTOVER if "deletionTimestamp" in meta else Ownership.OURS
+
+
+def _controller(meta: Document) -> Document:
+    return next((each for each in meta.get("ownerReferences") or [] if each.get("controller")), {})
+
+
+def read_work(document: Document, job: ObservedJob, pods: Iterable[Document], failed_create: str = "") -> WorkView:
+    """Read a Job and those of the pods that it controls."""
+    meta, status = document["metadata"], document.get("status") or {}
+    conditions = _conditions(status)
+    failed = conditions.get("Failed", {})
+    own = [read_pod(pod) for pod in pods if _controller(pod["metadata"]).get("uid") == meta["uid"]]
+    return WorkView(
+        child=read_child(document, job),
+        uid=meta["uid"],
+        complete="Complete" in conditions,
+        failed="Failed" in conditions,
+        failed_reason=failed.get("reason", ""),
+        failed_message=failed.get("message", ""),
+        failures=status.get("failed", 0),
+        pods=tuple(sorted(own, key=lambda pod: (pod.created, pod.name))),
+        failed_create=failed_create,
+    )
+
+
+def _conditions(status: Document) -> dict[str, Document]:
+    """Return the conditions that are True, by type."""
+    return {each["type"]: each for each in status.get("conditions") or [] if each.get("status") == "True"}
+
+
+def read_pod(document: Document) -> PodView:
+    """Read a pod of the trainer."""
+    meta, status = document["metadata"], document.get("status") or {}
+    state = _trainer_state(status)
+    waiting = state.get("waiting") or {}
+    phase = status.get("phase", "Pending")
+    return PodView(
+        name=meta["name"],
+        uid=meta.get("uid", ""),
+        created=meta.get("creationTimestamp") or "",
+        phase=phase,
+        node=(document.get("spec") or {}).get("nodeName") or "",
+        ip=status.get("podIP") or "",
+        unschedulable=_unschedulable(status),
+        waiting_reason=waiting.get("reason") or "",
+        waiting_message=waiting.get("message") or "",
+        running="running" in state and phase == "Running",
+        end=_read_end(state.get("terminated")),
+        lost_reason=(status.get("reason") or "") if phase == "Failed" else "",
+        lost_message=(status.get("message") or "") if phase == "Failed" else "",
+        disrupted="DisruptionTarget" in _conditions(status),
+    )
+
+
+def _trainer_state(status: Document) -> Document:
+    containers = status.get("containerStatuses") or []
+    trainer = next((each for each in containers if each.get("name") == TRAINER_CONTAINER), {})
+    return trainer.get("state") or {}
+
+
+def _read_end(terminated: Document | None) -> ContainerEnd | None:
+    if not terminated:
+        return None
+    return ContainerEnd(
+        exit_code=terminated.get("exitCode", 0),
+        reason=terminated.get("reason") or "",
+        message=terminated.get("message") or "",
+    )
+
+
+def _unschedulable(status: Document) -> str:
+    for each in status.get("conditions") or []:
+        if each.get("type") == "PodScheduled" and each.get("status") == "False":
+            return each.get("message") or each.get("reason") or "no node fits"
+    return ""
+
+
+def newest_failed_create(events: Iterable[Document]) -> str:
+    """Return the newest message of FailedCreate events, or nothing."""
+    ordered = sorted(events, key=lambda each: each.get("lastTimestamp") or each.get("eventTime") or "")
+    return ordered[-1].get("message") or "" if ordered else ""
+
+
+def read_adapter_view(document: Document) -> AdapterView:
+    """Read the LoRAAdapter at the name that a job would use."""
+    meta, source = document["metadata"], (document.get("spec") or {}).get("source") or {}
+    return AdapterView(
+        name=meta["name"],
+        job_label=(meta.get("labels") or {}).get(JOB_LABEL, ""),
+        uri=source.get("uri", ""),
+        digest=source.get("digest", ""),
+    )
+
+
+def read_adapter(document: Document) -> ObservedAdapter:
+    """Read a LoRAAdapter for its own reconciler."""
+    meta, source = document["metadata"], (document.get("spec") or {}).get("source") or {}
+    return ObservedAdapter(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        generation=meta.get("generation", 1),
+        uri=source.get("uri", ""),
+        digest=source.get("digest", ""),
+        status=document.get("status") or {},
+    )

@@ -1,0 +1,26 @@
+"""What an administrator decides once for all jobs, and the operator's own rhythm.
+
+Values only. Reading them from flags and the environment is the business of `app`.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings that decisions depend on."""
+
+    trainer_image: str
+    """Image of the trainer pods, unless a job names its own."""
+
+    progress_interval: float = 15.0
+    """Seconds between two looks at the progress of one pod; also the most frequent status write of a running job."""
+
+    missing_pod_interval: float = 5.0
+    """Seconds until a Job without a pod is looked at again. A refused pod shows up as an event, which wakes nobody."""
+
+    refused_interval: float = 60.0
+    """Seconds until an object that the API server refused is offered again, since a quota may have been raised."""
+
+    leftover_interval: float = 3.0
+    """Seconds until a child that is being deleted, or belongs to an earlier object of the same name, is looked at."""
