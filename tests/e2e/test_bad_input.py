@@ -69,11 +69,7 @@ def test_a_missing_secret_is_a_condition_within_seconds_and_heals(s3: Any, jobs:
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
 
     apply(jobs.namespace, credentials("forgotten", os.environ["AWS_SECRET_ACCESS_KEY"]))
-    until(
-        lambda: condition(jobs.get(name), "PreflightPassed").get("status") == "True",
-        "the preflight goes on by itself",
-        180,
-    )
+    jobs.wait_for(name, "PreflightPassed", seconds=180)
     assert condition(jobs.get(name), "Stalled").get("status") != "True"
 
 
