@@ -1,4 +1,4 @@
-"""What the cluster needs inside: the DNS Service, and the right of the DNS server to read. Plus waiting for the node."""
+"""What the cluster needs inside: the DNS Service and the DNS server's right to read. And the wait for the node."""
 
 import json
 import time
@@ -11,9 +11,7 @@ NODE_READY_SECONDS = 60
 
 def kubectl(paths: Paths, *arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
     """kubectl with the administrator's kubeconfig of this cluster."""
-    return run(
-        [paths.binary("kubectl"), f"--kubeconfig={paths.kubeconfig}", *arguments], stdin=stdin, timeout=timeout
-    )
+    return run([paths.binary("kubectl"), f"--kubeconfig={paths.kubeconfig}", *arguments], stdin=stdin, timeout=timeout)
 
 
 def apply_addons(paths: Paths) -> None:
@@ -38,13 +36,13 @@ def _dns_service() -> list[dict[str, object]]:
     both = ((name, protocol) for name, protocol in (("dns", "UDP"), ("dns-tcp", "TCP")))
     ports = [{"name": name, "port": 53, "protocol": protocol} for name, protocol in both]
     metadata = {"name": "kube-dns", "namespace": "kube-system"}
-    service = {
+    service: dict[str, object] = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {**metadata, "labels": {"k8s-app": "kube-dns"}},
         "spec": {"clusterIP": DNS_SERVICE_IP, "ports": ports},
     }
-    endpoints = {
+    endpoints: dict[str, object] = {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {**metadata, "labels": {"kubernetes.io/service-name": "kube-dns"}},
@@ -59,12 +57,17 @@ def _dns_rights() -> list[dict[str, object]]:
     group = "rbac.authorization.k8s.io"
     name = "lora-devcluster-coredns"
     read = ["list", "watch"]
-    rules = [
+    rules: list[object] = [
         {"apiGroups": [""], "resources": ["services", "pods", "namespaces"], "verbs": read},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
     ]
-    role = {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}
-    binding = {
+    role: dict[str, object] = {
+        "apiVersion": f"{group}/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name},
+        "rules": rules,
+    }
+    binding: dict[str, object] = {
         "apiVersion": f"{group}/v1",
         "kind": "ClusterRoleBinding",
         "metadata": {"name": name},

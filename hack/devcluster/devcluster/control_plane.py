@@ -31,9 +31,7 @@ def etcd(paths: Paths) -> Component:
         "--unsafe-no-fsync",  # the data may go with the machine; tests should not wait for the disk
         "--log-level=warn",
     ]
-    return Component(
-        "etcd", argv, ((LOOPBACK, ETCD_PORT), (LOOPBACK, ETCD_PORT + 1)), lambda: http_ok(f"{url}/health")
-    )
+    return Component("etcd", argv, ((LOOPBACK, ETCD_PORT), (LOOPBACK, ETCD_PORT + 1)), lambda: http_ok(f"{url}/health"))
 
 
 def api_server(paths: Paths, *, with_node: bool) -> Component:
@@ -54,9 +52,7 @@ def api_server(paths: Paths, *, with_node: bool) -> Component:
         *_audit(paths),
     ]
     ready = f"https://{LOOPBACK}:{API_PORT}/readyz"
-    return Component(
-        "kube-apiserver", argv, ((address, API_PORT),), lambda: http_ok(ready, paths.pki / "ca.crt")
-    )
+    return Component("kube-apiserver", argv, ((address, API_PORT),), lambda: http_ok(ready, paths.pki / "ca.crt"))
 
 
 def controller_manager(paths: Paths) -> Component:

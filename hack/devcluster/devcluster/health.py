@@ -17,7 +17,7 @@ def http_ok(url: str, ca_file: Path | None = None, *, any_answer: bool = False) 
     )
     try:
         with opener.open(url, timeout=TIMEOUT_SECONDS) as answer:
-            return bool(answer.status == 200 or any_answer)  # noqa: PLR2004 - HTTP's OK
+            return bool(answer.status == 200 or any_answer)
     except urllib.error.HTTPError:
         return any_answer
     except (OSError, ValueError):

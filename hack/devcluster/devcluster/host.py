@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from devcluster.shell import DevclusterError, run, step
+from devcluster.shell import DevclusterError, run, step, succeeds
 
 # The file that shows that a package is there.
 NODE_PACKAGES = {
@@ -47,11 +47,11 @@ def check_node_support() -> None:
     """What no package can mend."""
     if os.geteuid() != 0:
         raise DevclusterError("not root: a node needs root (`up --control-plane` does not)")
-    if "overlay" not in Path("/proc/filesystems").read_text() and not _loads("overlay"):
+    if "overlay" not in Path("/proc/filesystems").read_text() and not succeeds(["modprobe", "overlay"]):
         raise DevclusterError("the kernel has no overlay file system")
     lacking = [name for name in CONTROLLERS if name not in _controllers()]
     if lacking:
-        raise DevclusterError(f"no cgroup controller {', '.join(lacking)}: mount cgroups, or run outside this container")
+        raise DevclusterError(f"no cgroup controller {', '.join(lacking)}: mount cgroups, or leave the container")
     if not Path("/dev/kmsg").exists():
         raise DevclusterError("/dev/kmsg is missing, which kubelet reads")
 
@@ -67,7 +67,3 @@ def _controllers() -> set[str]:
 
 def _in_path(file: str) -> bool:
     return shutil.which(Path(file).name) is not None
-
-
-def _loads(module: str) -> bool:
-    return os.system(f"modprobe {module} 2>/dev/null") == 0  # noqa: S605 - a constant of this module

@@ -1,4 +1,4 @@
-"""The programs of the node: containerd, kubelet, kube-proxy, DNS. Writes their configuration and says how each is started."""
+"""The node's programs (containerd, kubelet, kube-proxy, DNS): their configuration, and how each is started."""
 
 import json
 from pathlib import Path
@@ -155,6 +155,7 @@ def _kube_proxy_config(paths: Paths) -> dict[str, object]:
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": str(paths.pki / "kube-proxy.kubeconfig")},
         "mode": "iptables",
+        "iptables": {"localhostNodePorts": False},  # would loosen a sysctl of the host (route_localnet)
         "clusterCIDR": POD_CIDR,
         "bindAddress": BRIDGE_IP,
         "healthzBindAddress": f"{LOOPBACK}:10256",
@@ -174,11 +175,11 @@ def _corefile(paths: Paths, resolv_conf: str) -> str:
     has_server = any(line.startswith("nameserver") for line in resolv_conf.splitlines())
     forward = "  forward . /etc/resolv.conf\n" if has_server else ""
     # A short TTL: tests delete and make Services of the same name.
-    return (
-        f".:53 {{\n  bind {BRIDGE_IP}\n  ready {LOOPBACK}:8181\n  errors\n  cache 5\n{kubernetes}{forward}}}\n"
-    )
+    return f".:53 {{\n  bind {BRIDGE_IP}\n  ready {LOOPBACK}:8181\n  errors\n  cache 5\n{kubernetes}{forward}}}\n"
 
 
 def _write(file: Path, text: str) -> None:
+    """Only a change: kube-proxy ends when its file is written, even with the same content."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
+    if not file.exists() or file.read_text() != text:
+        file.write_text(text)

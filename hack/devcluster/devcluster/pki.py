@@ -1,4 +1,4 @@
-"""One authority, a certificate for each program, and the kubeconfig files made of them. Made once for each state folder."""
+"""One authority, a certificate for each program, and their kubeconfig files: once for each state folder."""
 
 import base64
 import json

@@ -66,7 +66,13 @@ def holder(inode: str) -> str:
 
 def _has_socket(process: Path, inode: str) -> bool:
     try:
-        links = [os.readlink(entry) for entry in (process / "fd").iterdir()]  # noqa: PTH115 - not a path
-    except OSError:  # ended meanwhile, or not ours to look into
+        return any(_link_target(entry) == f"socket:[{inode}]" for entry in (process / "fd").iterdir())
+    except OSError:  # the process ended meanwhile, or is not ours to look into
         return False
-    return f"socket:[{inode}]" in links
+
+
+def _link_target(link: Path) -> str:
+    try:
+        return os.readlink(link)  # noqa: PTH115 - what a descriptor points to need not be a path
+    except OSError:  # closed meanwhile
+        return ""

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from devcluster.ports import check_free
@@ -28,6 +28,7 @@ class Component:
     argv: list[str]
     listens: tuple[tuple[str, int], ...]
     healthy: Callable[[], bool]
+    secrets: dict[str, str] = field(default_factory=dict)  # into its environment: every user can read arguments
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,13 @@ def _start(paths: Paths, component: Component) -> None:
     log = _open_log(paths, component.name)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            component.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/"
+            component.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **component.secrets},
+            start_new_session=True,  # outlives this command and its terminal
+            cwd="/",
         )
     recorded = Recorded(process.pid, start_time(process.pid) or "", component.argv)
     paths.pids.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The S3 server and its credentials, which are made once for each state folder."""
 
 import secrets
+from functools import partial
 from pathlib import Path
 
 from devcluster.health import http_ok
@@ -23,8 +24,6 @@ def s3_server(paths: Paths, *, with_node: bool) -> Component:
     argv = [
         paths.binary("versitygw"),
         f"--port={address}:{S3_PORT}",
-        f"--access={settings['AWS_ACCESS_KEY_ID']}",
-        f"--secret={settings['AWS_SECRET_ACCESS_KEY']}",
         f"--region={REGION}",
         f"--iam-dir={accounts}",
         "--quiet",
@@ -32,7 +31,12 @@ def s3_server(paths: Paths, *, with_node: bool) -> Component:
         f"--versioning-dir={versions}",
         str(root),
     ]
-    return Component("versitygw", argv, ((address, S3_PORT),), lambda: http_ok(endpoint, any_answer=True))
+    root_account = {
+        "ROOT_ACCESS_KEY": settings["AWS_ACCESS_KEY_ID"],
+        "ROOT_SECRET_KEY": settings["AWS_SECRET_ACCESS_KEY"],
+    }
+    answers = partial(http_ok, endpoint, any_answer=True)
+    return Component("versitygw", argv, ((address, S3_PORT),), answers, root_account)
 
 
 def read_settings(file: Path) -> dict[str, str]:
