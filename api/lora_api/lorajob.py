@@ -318,7 +318,7 @@ class Resources(ApiModel):
     cpu: Quantity | None = None
     """CPU request and limit. Default: request 1, no limit."""
     memory: Quantity | None = None
-    """Memory request and limit. Default: 16Gi."""
+    """Memory request and limit. Default: 16Gi, and 4Gi without GPUs."""
     scratch: Quantity | None = None
     """Size of the scratch volume, which holds the base model. Default: 64Gi."""
 

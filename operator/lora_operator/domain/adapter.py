@@ -7,7 +7,6 @@ wrote by hand, or that another job made, is never touched.
 from lora_api.lorajob import LoRAJobSpec, Storage
 from lora_api.messages import AdapterResult
 from lora_api.names import API_VERSION
-
 from lora_operator.domain.children import labels
 from lora_operator.domain.observed import AdapterView, Document, ObservedJob
 
@@ -27,7 +26,7 @@ def is_current(view: AdapterView, result: AdapterResult) -> bool:
     return view.digest == result.digest and view.uri == result.uri
 
 
-def build_adapter(job: ObservedJob, spec: LoRAJobSpec, result: AdapterResult) -> Document:
+def build_adapter(job: ObservedJob, spec: LoRAJobSpec, result: AdapterResult, base_revision: str | None) -> Document:
     """Return the LoRAAdapter for the published files."""
     name = adapter_name(job, spec)
     source: Document = {"uri": result.uri, "digest": result.digest}
@@ -38,15 +37,13 @@ def build_adapter(job: ObservedJob, spec: LoRAJobSpec, result: AdapterResult) ->
         "kind": "LoRAAdapter",
         "metadata": {"namespace": job.namespace, "name": name, "labels": labels(job, "adapter")},
         "spec": {
-            "baseModel": _base_model(job, spec),
+            "baseModel": _base_model(spec, base_revision),
             "source": source,
             "servedName": spec.adapter.served_name or name,
         },
     }
 
 
-def _base_model(job: ObservedJob, spec: LoRAJobSpec) -> Document:
+def _base_model(spec: LoRAJobSpec, revision: str | None) -> Document:
     reference: Document = {"name": spec.base_model.uri.removeprefix("hf://")}
-    if job.status.resolved:
-        reference["revision"] = job.status.resolved.base_revision
-    return reference
+    return reference | ({"revision": revision} if revision else {})

@@ -16,7 +16,6 @@ from lora_api.names import (
     RUN_LABEL,
     STAGE_LABEL,
 )
-
 from lora_operator.domain.observed import Document, ObservedJob, Stage
 
 _RESERVED_PREFIXES = (f"{GROUP}/", "batch.kubernetes.io/", "kubectl.kubernetes.io/")

@@ -3,7 +3,6 @@
 from lora_api.job_file import JobFile
 from lora_api.lorajob import LoRAJobSpec
 from lora_api.names import JOB_FILE_NAME, SPEC_DIGEST_ANNOTATION
-
 from lora_operator.domain.children import labels, names_of, owner
 from lora_operator.domain.observed import Document, ObservedJob
 from lora_operator.domain.settings import Settings

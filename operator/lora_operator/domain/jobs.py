@@ -7,7 +7,6 @@ try. A Job is created once and never changed, because its template is immutable.
 from lora_api.exit_codes import DISRUPTIONS, PERMANENT, ExitCode
 from lora_api.lorajob import LoRAJobSpec
 from lora_api.names import SPEC_DIGEST_ANNOTATION, TRAINER_CONTAINER
-
 from lora_operator.domain.children import labels, names_of, owner
 from lora_operator.domain.observed import Document, ObservedJob, Stage
 from lora_operator.domain.pod import build_pod_template

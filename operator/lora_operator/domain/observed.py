@@ -107,6 +107,8 @@ class WorkView:
     failed_message: str = ""
     failures: int = 0
     """Failed pods that count, as the Job controller counts them."""
+    retries: int = 0
+    """`backoffLimit`: failures after which the Job controller still makes another pod."""
     pods: tuple[PodView, ...] = ()
     failed_create: str = ""
     """Newest message of the Job controller that it could not create a pod; read only while there is no pod."""

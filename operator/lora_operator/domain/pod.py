@@ -14,7 +14,6 @@ from lora_api.names import (
     TERMINATION_LOG_PATH,
     TRAINER_CONTAINER,
 )
-
 from lora_operator.domain.children import labels, names_of, without_reserved
 from lora_operator.domain.observed import Document, ObservedJob, Stage
 from lora_operator.domain.settings import Settings
@@ -24,7 +23,8 @@ USER = 65532
 GRACE_SECONDS = 120
 """Time to finish a step and to save a checkpoint after SIGTERM."""
 DEFAULT_SCRATCH = "64Gi"
-DEFAULT_MEMORY = "4Gi"
+DEFAULT_MEMORY = "16Gi"
+DEFAULT_MEMORY_WITHOUT_GPU = "4Gi"
 DEFAULT_CPU = "1"
 _CREDENTIALS = (("AWS_ACCESS_KEY_ID", False), ("AWS_SECRET_ACCESS_KEY", False), ("AWS_SESSION_TOKEN", True))
 
@@ -97,7 +97,7 @@ def _preflight_resources() -> Document:
 
 
 def _train_resources(resources: Resources) -> Document:
-    memory = resources.memory or DEFAULT_MEMORY
+    memory = resources.memory or (DEFAULT_MEMORY if resources.gpus else DEFAULT_MEMORY_WITHOUT_GPU)
     requests: Document = {"cpu": resources.cpu or DEFAULT_CPU, "memory": memory}
     limits: Document = {"memory": memory}
     if resources.cpu:
@@ -112,7 +112,7 @@ def _environment(spec: LoRAJobSpec) -> list[Document]:
     """Return the user's variables and ours. Ours win: the pod's writable folders and its storage are not negotiable."""
     ours = [
         {"name": "HOME", "value": f"{SCRATCH_DIRECTORY}/home"},
-        {"name": "TMPDIR", "value": f"{SCRATCH_DIRECTORY}/tmp"},
+        {"name": "TMPDIR", "value": f"{SCRATCH_DIRECTORY}/tmp"},  # noqa: S108 - the pod's own
         {"name": "HF_HOME", "value": f"{SCRATCH_DIRECTORY}/huggingface"},
         {"name": "HF_HUB_OFFLINE", "value": "1"},
         *_storage_environment(spec.storage),

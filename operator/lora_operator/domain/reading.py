@@ -7,11 +7,11 @@ never stop the reconciliation of a job. Only a status that nobody but the operat
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic import ValidationError
+
 from lora_api.lorajob import LoRAJobSpec
 from lora_api.lorajob_status import LoRAJobStatus, Phase
 from lora_api.names import JOB_LABEL, TRAINER_CONTAINER
-from pydantic import ValidationError
-
 from lora_operator.domain.observed import (
     AdapterView,
     Child,
@@ -95,6 +95,7 @@ def read_work(document: Document, job: ObservedJob, pods: Iterable[Document], fa
         failed_reason=failed.get("reason", ""),
         failed_message=failed.get("message", ""),
         failures=status.get("failed", 0),
+        retries=(document.get("spec") or {}).get("backoffLimit", 0),
         pods=tuple(sorted(own, key=lambda pod: (pod.created, pod.name))),
         failed_create=failed_create,
     )
@@ -131,7 +132,7 @@ def read_pod(document: Document) -> PodView:
 
 def _trainer_state(status: Document) -> Document:
     containers = status.get("containerStatuses") or []
-    trainer = next((each for each in containers if each.get("name") == TRAINER_CONTAINER), {})
+    trainer: Document = next((each for each in containers if each.get("name") == TRAINER_CONTAINER), {})
     return trainer.get("state") or {}
 
 

@@ -1,0 +1,189 @@
+"""The API server over HTTP: get, list, server-side apply, delete, events. The only place that knows status codes.
+
+Objects are plain JSON, not the client's typed models: those cost several times the memory, and drop fields that they
+do not know. What is not there is None; what the server refuses is `RefusedError`; everything else is `ApiError`.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote
+
+from kubernetes.aio.client import ApiClient
+
+from lora_api.names import API_VERSION, FIELD_MANAGER
+from lora_operator.domain.errors import RefusedError
+from lora_operator.domain.observed import Document
+
+_PAGE: Final = 500
+"""Objects a LIST request: at some 10 kB each, a page stays near 5 MB."""
+_REFUSALS: Final = frozenset(
+    {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind of the API."""
+
+    api_version: str
+    kind: str
+    plural: str
+
+    def path(self, namespace: str | None = None, name: str | None = None) -> str:
+        """Return the path of the collection, or of one object."""
+        root = "/api/v1" if self.api_version == "v1" else f"/apis/{self.api_version}"
+        scope = f"/namespaces/{quote(namespace)}" if namespace else ""
+        return f"{root}{scope}/{self.plural}" + (f"/{quote(name)}" if name else "")
+
+
+LORAJOBS: Final = Resource(API_VERSION, "LoRAJob", "lorajobs")
+LORAADAPTERS: Final = Resource(API_VERSION, "LoRAAdapter", "loraadapters")
+CONFIG_MAPS: Final = Resource("v1", "ConfigMap", "configmaps")
+PODS: Final = Resource("v1", "Pod", "pods")
+EVENTS: Final = Resource("v1", "Event", "events")
+JOBS: Final = Resource("batch/v1", "Job", "jobs")
+_BY_KIND: Final = {
+    (each.api_version, each.kind): each for each in (LORAJOBS, LORAADAPTERS, CONFIG_MAPS, PODS, EVENTS, JOBS)
+}
+
+
+class ApiError(Exception):
+    """The API server did not do what it was asked, and asking again later may help."""
+
+    def __init__(self, status: int, message: str) -> None:
+        """Keep the HTTP status and the server's words."""
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.message = message
+
+
+class Client:
+    """Reads and writes Kubernetes objects as JSON."""
+
+    def __init__(self, api: ApiClient, *, timeout: float = 30.0) -> None:
+        """Use a connected client of the official library, whose credentials refresh themselves."""
+        self._api = api
+        self._timeout = timeout
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Document | None:
+        """Return an object as it is now, never from a cache; None if it does not exist."""
+        try:
+            found: Document = await self._call("GET", resource.path(namespace, name))
+        except ApiError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        return found | {"apiVersion": resource.api_version, "kind": resource.kind}
+
+    async def list(
+        self, resource: Resource, namespace: str | None, *, labels: str = "", fields: str = ""
+    ) -> AsyncIterator[Document]:
+        """Yield objects of a namespace, or of all, page by page."""
+        query = {"limit": str(_PAGE), "labelSelector": labels, "fieldSelector": fields}
+        while True:
+            page = await self._call("GET", resource.path(namespace), query=query)
+            for each in page.get("items") or []:
+                yield each
+            query["continue"] = page.get("metadata", {}).get("continue") or ""
+            if not query["continue"]:
+                return
+
+    async def apply(self, document: Document) -> None:
+        """Create an object, or make it what the document says, by server-side apply."""
+        await self._apply(document, "")
+
+    async def apply_status(self, document: Document) -> None:
+        """Write `status` by server-side apply. Nothing happens if the object, or the one of this uid, is gone."""
+        try:
+            await self._apply(document, "/status")
+        except ApiError as error:
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+                raise
+
+    async def _apply(self, document: Document, subresource: str) -> None:
+        meta = document["metadata"]
+        path = _BY_KIND[document["apiVersion"], document["kind"]].path(meta["namespace"], meta["name"])
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        content = "application/apply-patch+yaml"  # JSON is YAML
+        try:
+            await self._call("PATCH", path + subresource, query=query, body=document, content=content)
+        except ApiError as error:
+            if error.status in _REFUSALS and not subresource:
+                raise _refused(document, error) from error
+            raise
+
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
+        """Delete one very object, and in the background what it owns. Nothing happens if it is gone."""
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        try:
+            await self._call("DELETE", resource.path(namespace, name), body=body)
+        except ApiError as error:
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+                raise
+
+    async def create_event(self, document: Document) -> None:
+        """Create an event. One of the same name says the same, so it is left as it is."""
+        try:
+            await self._call("POST", EVENTS.path(document["metadata"]["namespace"]), body=document)
+        except ApiError as error:
+            if error.status != HTTPStatus.CONFLICT:
+                raise
+
+    async def get_through_pod(self, namespace: str, pod: str, port: int, path: str, *, timeout: float) -> str:
+        """Return the answer of a pod's HTTP server, through the API server's proxy."""
+        target = f"{PODS.path(namespace, pod)}:{port}/proxy{path}"
+        return await self._request("GET", target, query={}, body=None, content=None, timeout=timeout)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: Document | None = None,
+        content: str | None = None,
+    ) -> Any:
+        text = await self._request(method, path, query=query or {}, body=body, content=content, timeout=self._timeout)
+        return json.loads(text)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str],
+        body: Document | None,
+        content: str | None,
+        timeout: float,
+    ) -> str:
+        headers = {"Accept": "application/json", "Content-Type": content or "application/json"}
+        request = await self._api.param_serialize(
+            method,
+            path,
+            query_params=[(key, value) for key, value in query.items() if value],
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        response = await self._api.call_api(*request, _request_timeout=timeout)
+        raw: bytes = await response.read()  # type: ignore[no-untyped-call]
+        text = raw.decode(errors="replace")
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise ApiError(response.status, _message(text))
+        return text
+
+
+def _message(text: str) -> str:
+    """Return the message of the server's Status object."""
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return text[:500]
+
+
+def _refused(document: Document, error: ApiError) -> RefusedError:
+    subject = f"{document['kind']} {document['metadata']['name']}"
+    return RefusedError(status=error.status, subject=subject, message=error.message)

@@ -1,0 +1,93 @@
+"""Events: one for each transition of a condition that a person would want to hear of, and none for anything else.
+
+The name of an event follows from what it says, so that a second operator, or a request that was repeated, cannot
+double it.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from lora_api.conditions import Condition, find_condition
+from lora_api.lorajob_status import LoRAJobStatus
+from lora_api.names import API_VERSION, FIELD_MANAGER
+from lora_api.reasons import ConditionType, Reason
+from lora_operator.domain.observed import Document, ObservedJob
+
+_NOTE_LIMIT = 1024
+"""Bound of an event's message in Kubernetes."""
+
+
+class Event(NamedTuple):
+    """Something that happened to a job."""
+
+    kind: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+    salt: str = ""
+    """Tells apart events of one reason and generation that are not the same, such as retries."""
+
+
+_TOLD: dict[tuple[str, str], Literal["Normal", "Warning"]] = {
+    (ConditionType.STALLED, "True"): "Warning",
+    (ConditionType.PREFLIGHT_PASSED, "True"): "Normal",
+    (ConditionType.RUNNING, "True"): "Normal",
+    (ConditionType.SUCCEEDED, "True"): "Normal",
+    (ConditionType.FAILED, "True"): "Warning",
+}
+"""Transitions that are told whatever their reason."""
+_TOLD_REASONS: dict[str, Literal["Normal", "Warning"]] = {
+    Reason.PREFLIGHT_RUNNING: "Normal",
+    Reason.RETRYING: "Warning",
+    Reason.UNSCHEDULABLE: "Warning",
+}
+"""Reasons that are told whatever the status of their condition."""
+
+
+def transitions(before: LoRAJobStatus, after: LoRAJobStatus) -> Iterator[Event]:
+    """Yield the events between two statuses."""
+    for condition in after.conditions:
+        previous = find_condition(before.conditions, condition.type)
+        if previous and (previous.status, previous.reason) == (condition.status, condition.reason):
+            continue
+        if event := _event(condition, after):
+            yield event
+
+
+def _event(condition: Condition, status: LoRAJobStatus) -> Event | None:
+    kind = _TOLD.get((condition.type, condition.status)) or _TOLD_REASONS.get(condition.reason)
+    if kind is None:
+        return None
+    attempts = status.attempts
+    salt = f"{attempts.failures}-{attempts.disruptions}" if attempts else ""
+    return Event(kind, condition.reason, condition.message, salt)
+
+
+def build_event(job: ObservedJob, run: int, event: Event, now: datetime) -> Document:
+    """Return the Kubernetes event."""
+    identity = "/".join([job.uid, str(run), str(job.generation), *event[:2], event.salt])
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "namespace": job.namespace,
+            "name": f"{job.name}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}",
+        },
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": "LoRAJob",
+            "namespace": job.namespace,
+            "name": job.name,
+            "uid": job.uid,
+        },
+        "type": event.kind,
+        "reason": event.reason,
+        "message": event.message[:_NOTE_LIMIT],
+        "source": {"component": FIELD_MANAGER},
+        "reportingComponent": FIELD_MANAGER,
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "count": 1,
+    }

@@ -1,0 +1,157 @@
+"""The next status of a job, built by small steps from the last one.
+
+A `Draft` is a value: each method returns another draft. Conditions keep their transition time by the rule of
+`lora_api.conditions`; `phase` and `reason` are derived at the end and never read back.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from lora_api.conditions import Condition, ConditionStatus, at, find_condition, is_true, set_condition
+from lora_api.lorajob_status import Attempts, Failure, LoRAJobStatus, Phase
+from lora_api.messages import Activity, AdapterResult, Progress
+from lora_api.reasons import ConditionType, Reason
+from lora_operator.domain.errors import Stall
+from lora_operator.domain.observed import ObservedJob
+
+_MESSAGE_LIMIT = 2048
+"""Bound of a condition's message in the CRD."""
+_SHORT_DIGEST = 12
+
+
+def is_finished(status: LoRAJobStatus) -> bool:
+    """Return whether the run has ended. This lives in the status, so removing pods and Jobs cannot undo it."""
+    return any(is_true(status.conditions, each) for each in (ConditionType.SUCCEEDED, ConditionType.FAILED))
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A status under construction."""
+
+    status: LoRAJobStatus
+    generation: int
+    now: datetime
+
+    def update(self, **fields: Any) -> "Draft":
+        """Return the draft with fields of the status replaced."""
+        return replace(self, status=self.status.model_copy(update=fields))
+
+    def condition(self, kind: ConditionType, status: ConditionStatus, reason: Reason, message: str) -> "Draft":
+        """Return the draft with a condition set."""
+        new = Condition(
+            type=kind,
+            status=status,
+            observed_generation=self.generation,
+            last_transition_time=self.now,
+            reason=reason,
+            message=message if len(message) <= _MESSAGE_LIMIT else message[: _MESSAGE_LIMIT - 1] + "…",
+        )
+        return self.update(conditions=list(set_condition(self.status.conditions, new)))
+
+    def is_true(self, kind: ConditionType) -> bool:
+        """Return whether a condition is True."""
+        return is_true(self.status.conditions, kind)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended."""
+        return is_finished(self.status)
+
+    def first_seen(self) -> "Draft":
+        """Return the draft with the condition that a job has from its first visit on."""
+        if find_condition(self.status.conditions, ConditionType.PREFLIGHT_PASSED):
+            return self
+        return self.condition(
+            ConditionType.PREFLIGHT_PASSED, "Unknown", Reason.ACCEPTED, "The preflight has not started yet"
+        )
+
+    def accepted(self, spec_digest: str) -> "Draft":
+        """Return the draft of a job whose first run begins."""
+        return self.update(run=1, spec_digest=spec_digest, start_time=self.now, attempts=Attempts())
+
+    def stalled(self, stall: Stall) -> "Draft":
+        """Return the draft of a job that cannot go on without the user. A failure that is final stays."""
+        text = f"{stall.message}. What to do: {stall.hint}" if stall.hint else stall.message
+        draft = self.condition(ConditionType.STALLED, "True", stall.reason, text)
+        return draft if draft.finished else draft.update(failure=stall.as_failure())
+
+    def not_stalled(self) -> "Draft":
+        """Return the draft of a job that nothing holds up (any more)."""
+        draft = self if self.is_true(ConditionType.FAILED) else self.update(failure=None)
+        if not self.is_true(ConditionType.STALLED):
+            return draft
+        return draft.condition(ConditionType.STALLED, "False", Reason.ACCEPTED, "Nothing holds the job up any more")
+
+    def failed(self, failure: Failure) -> "Draft":
+        """Return the draft of a run that has failed for good."""
+        text = f"{failure.message}. What to do: {failure.hint}" if failure.hint else failure.message
+        draft = self._ended().condition(ConditionType.FAILED, "True", Reason(failure.reason), text)
+        return draft.update(failure=failure)
+
+    def succeeded(self, adapter: AdapterResult, step: int | None) -> "Draft":
+        """Return the draft of a run whose adapter is published."""
+        progress = self.status.progress or Progress()
+        done = {"activity": Activity.FINISHED, "percent": 100.0, "eta_time": None, "step": step or progress.step}
+        draft = self._ended().update(
+            adapter=adapter,
+            adapter_digest_short=adapter.digest.removeprefix("sha256:")[:_SHORT_DIGEST],
+            progress=progress.model_copy(update=done),
+        )
+        message = f"The adapter is published at {adapter.uri}"
+        return draft.condition(ConditionType.SUCCEEDED, "True", Reason.ADAPTER_PUBLISHED, message)
+
+    def _ended(self) -> "Draft":
+        draft = self.condition(ConditionType.RUNNING, "False", Reason.FINISHED, "The run has ended")
+        return draft.update(completion_time=self.now)
+
+    def complete(self) -> LoRAJobStatus:
+        """Return the finished status: every condition speaks of the generation that was looked at, and the summary."""
+        conditions = [
+            each.model_copy(update={"observed_generation": self.generation}) for each in self.status.conditions
+        ]
+        phase, reason = summarize(self.status)
+        return self.status.model_copy(
+            update={
+                "observed_generation": self.generation,
+                "conditions": conditions,
+                "phase": phase,
+                "reason": reason,
+            }
+        )
+
+
+def begin(job: ObservedJob, now: datetime) -> Draft:
+    """Return the draft that starts from the last status."""
+    return Draft(status=job.status, generation=job.generation, now=at(now)).first_seen()
+
+
+def summarize(status: LoRAJobStatus) -> tuple[Phase, str]:
+    """Return the phase, and the reason of the condition that it comes from."""
+    for kind, phase in _PHASES:
+        found = find_condition(status.conditions, kind)
+        if found and found.status == "True":
+            return phase, found.reason
+    preflight = find_condition(status.conditions, ConditionType.PREFLIGHT_PASSED)
+    if preflight and preflight.status == "True":
+        return Phase.SCHEDULING, _first_reason(status, ConditionType.RUNNING, Reason.WAITING_FOR_POD)
+    if preflight and preflight.reason == Reason.PREFLIGHT_RUNNING:
+        return Phase.PREFLIGHT, preflight.reason
+    return Phase.PENDING, Reason.ACCEPTED
+
+
+_PHASES = (
+    (ConditionType.SUCCEEDED, Phase.SUCCEEDED),
+    (ConditionType.FAILED, Phase.FAILED),
+    (ConditionType.STALLED, Phase.STALLED),
+    (ConditionType.RUNNING, Phase.RUNNING),
+)
+"""Condition that is True, and the phase that it makes; the first one wins."""
+
+
+def _first_reason(status: LoRAJobStatus, kind: ConditionType, default: Reason) -> str:
+    scheduled = find_condition(status.conditions, ConditionType.SCHEDULED)
+    if scheduled and scheduled.reason == Reason.UNSCHEDULABLE:
+        return scheduled.reason
+    found = find_condition(status.conditions, kind)
+    return found.reason if found else default

@@ -1,0 +1,47 @@
+"""Sample values that unit and integration tests share."""
+
+from typing import Any
+
+from lora_api.messages import AdapterResult, MemoryEstimate, Plan, Resolved, TerminationMessage
+
+DIGEST = "sha256:" + "ab" * 32
+
+RESOLVED = Resolved(
+    base_revision="sha256:" + "cd" * 32,
+    dataset_digest="ef" * 32,
+    rows=950,
+    validation_rows=50,
+    tokens=123_456,
+    parameters=134_515_008,
+    trainable_parameters=4_884_480,
+    plan=Plan(micro_batch_size=4, accumulation_steps=4, max_length=512, total_steps=118),
+    memory_estimate=MemoryEstimate(total=10, weights=4, adapter=3, activations=2, logits=1),
+)
+ADAPTER = AdapterResult(
+    uri=f"s3://models/prefix/team-a/support-bot/adapters/{DIGEST.replace(':', '-')}",
+    digest=DIGEST,
+    bytes=19_543_210,
+    metrics={"trainLoss": 1.25, "evalLoss": 1.5},
+)
+PREFLIGHT_DONE = TerminationMessage(reason="Finished", message="950 rows, 118 steps", preflight=RESOLVED)
+TRAIN_DONE = TerminationMessage(reason="Finished", message="Trained 118 steps", step=118, adapter=ADAPTER)
+
+
+def lorajob_spec(**changes: Any) -> dict[str, Any]:
+    """Return the shortest spec that this release runs, with top-level fields replaced."""
+    spec: dict[str, Any] = {
+        "baseModel": {"uri": "s3://models/base"},
+        "dataset": {"train": {"uri": "s3://data/train.jsonl"}},
+        "output": {"uri": "s3://models/prefix"},
+    }
+    return spec | changes
+
+
+def lorajob(name: str = "support-bot", **changes: Any) -> dict[str, Any]:
+    """Return a LoRAJob as a user writes it."""
+    return {
+        "apiVersion": "lora-operator.io/v1alpha1",
+        "kind": "LoRAJob",
+        "metadata": {"name": name},
+        "spec": lorajob_spec(**changes),
+    }

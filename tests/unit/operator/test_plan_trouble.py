@@ -1,0 +1,286 @@
+"""What the operator says when something goes wrong: one reason, one message, one hint, and no crash loop."""
+
+from dataclasses import replace
+
+import pytest
+
+from lora_api.exit_codes import ExitCode
+from lora_api.lorajob_status import Phase
+from lora_api.messages import TerminationMessage
+from lora_api.reasons import REASON_OF_EXIT_CODE
+from lora_operator.domain.errors import RefusedError
+from lora_operator.domain.observed import Child, Ownership, PodView, Stage
+from lora_operator.domain.plan import plan, plan_refused
+from support.samples import PREFLIGHT_DONE, TRAIN_DONE, lorajob
+from support.world import (
+    SETTINGS,
+    World,
+    accepted,
+    ended,
+    pod,
+    preflight_passed,
+    running,
+    succeeded,
+    training,
+    waiting,
+)
+
+ACCOUNT = 'Error creating: pods "x-" is forbidden: error looking up service account a/b: serviceaccount "b" not found'
+QUOTA = 'Error creating: pods "x" is forbidden: exceeded quota: team, requested: pods=1, used: pods=9, limited: pods=9'
+SECURITY = 'Error creating: pods "x" is forbidden: violates PodSecurity "restricted:latest": hostPath volumes'
+
+
+def assert_stalled(world: World, reason: str, *words: str) -> None:
+    """Check condition, failure, phase and events of a job that waits for its user."""
+    stalled, failure = world.condition("Stalled"), world.job.status.failure
+    assert stalled is not None
+    assert (stalled.status, stalled.reason) == ("True", reason)
+    assert failure is not None
+    assert failure.reason == reason
+    assert failure.hint, "the user must act, so the user must know how"
+    for word in words:
+        assert word in stalled.message
+    assert (world.job.status.phase, world.job.status.reason) == (Phase.STALLED, reason)
+    assert world.told.count(reason) == 1, "one event, however many passes"
+
+
+def test_all_unsupported_fields_are_named_at_once_and_nothing_is_created() -> None:
+    world = World.of(task="Seq2SeqLM", suspend=True).settle()
+    assert_stalled(world, "NotSupported", "spec.task: Seq2SeqLM", "use CausalLM", "spec.suspend: True")
+    assert world.applied == {}
+    assert world.step().requeue_after is None, "nothing is retried until the object changes"
+    assert world.job.status.run is None
+
+
+def test_a_spec_that_does_not_parse_names_field_and_value() -> None:
+    world = World.of(lora={"rank": "many"}).settle()
+    assert_stalled(world, "InvalidSpec", "spec.lora.rank", "'many'")
+    assert world.applied == {}
+
+
+def test_a_corrected_spec_is_accepted() -> None:
+    world = World.of(lora={"rank": "many"}).settle().edit().settle()
+    assert "Job/support-bot-1-preflight" in world.applied
+    assert world.job.status.failure is None
+    assert world.condition("Stalled").status == "False"  # type: ignore[union-attr]
+
+
+def test_a_changed_spec_leaves_the_run_alone_and_says_so() -> None:
+    world = training().edit(lora={"rank": 64}).settle()
+    assert_stalled(world, "SpecChanged", "run 1", "restore the spec")
+    assert world.condition("Running").status == "True"  # type: ignore[union-attr]
+
+    world.edit().settle()
+    assert world.job.status.phase == Phase.RUNNING
+    assert world.job.status.failure is None
+
+
+def test_a_changed_spec_starts_nothing_new_but_its_run_still_ends() -> None:
+    world = accepted().edit(lora={"rank": 64}).settle()
+    world.see_work(Stage.PREFLIGHT, ended(0, PREFLIGHT_DONE), complete=True).settle()
+    assert "Job/support-bot-1-train" not in world.applied
+
+    world = training().edit(lora={"rank": 64}).settle()
+    world.see_work(Stage.TRAIN, ended(0, TRAIN_DONE), complete=True).settle()
+    assert world.job.status.phase == Phase.SUCCEEDED
+    assert "LoRAAdapter/support-bot" not in world.applied, "its base may be another one by now"
+
+
+def test_fields_outside_the_digest_change_no_child() -> None:
+    world = training().edit(resources={"memory": "32Gi"}, pod={"labels": {"team": "a"}})
+    assert world.step().apply == ()
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason", "words"),
+    [
+        (waiting("CreateContainerConfigError", 'secret "s3" not found'), "SecretNotFound", ['Secret "s3"', "create"]),
+        (
+            waiting("CreateContainerConfigError", "couldn't find key AWS_ACCESS_KEY_ID in Secret team-a/s3"),
+            "SecretNotFound",
+            ['Secret "s3" has no key AWS_ACCESS_KEY_ID'],
+        ),
+        (waiting("ErrImagePull", "manifest unknown"), "ImagePullFailed", ["manifest unknown", "spec.pod.image"]),
+        (waiting("ImagePullBackOff", 'Back-off pulling "x"'), "ImagePullFailed", ['"x"']),
+        (waiting("InvalidImageName", "couldn't parse"), "ImagePullFailed", ["couldn't parse"]),
+        (waiting("CreateContainerConfigError", "image will run as root"), "PodRefused", ["run as root"]),
+    ],
+    ids=lambda each: each if isinstance(each, str) else None,
+)
+@pytest.mark.parametrize("stage", list(Stage))
+def test_a_pod_that_cannot_start(stage: Stage, pod: PodView, reason: str, words: list[str]) -> None:
+    world = accepted() if stage is Stage.PREFLIGHT else preflight_passed()
+    world.see_work(stage, pod).settle()
+    assert_stalled(world, reason, *words)
+
+    world.see_work(stage, running()).settle()
+    assert world.condition("Stalled").status == "False", "it heals by itself"  # type: ignore[union-attr]
+    assert world.job.status.failure is None
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "word"),
+    [
+        (ACCOUNT, "ServiceAccountNotFound", '"b"'),
+        (QUOTA, "QuotaExceeded", "pods=9"),
+        (SECURITY, "PodRefused", "hostPath"),
+    ],
+)
+def test_a_job_without_pods(message: str, reason: str, word: str) -> None:
+    world = accepted().see_work(Stage.PREFLIGHT, failed_create=message).settle()
+    assert_stalled(world, reason, word)
+    assert world.step().requeue_after == SETTINGS.missing_pod_interval
+
+
+@pytest.mark.parametrize("code", [code for code in ExitCode if code is not ExitCode.DONE], ids=lambda code: code.name)
+def test_every_exit_code_has_its_reason(code: ExitCode) -> None:
+    world = accepted().see_work(Stage.PREFLIGHT, ended(code), failed=True, failed_reason="PodFailurePolicy").settle()
+    failure = world.job.status.failure
+    assert failure is not None
+    assert failure.reason == REASON_OF_EXIT_CODE[code]
+    assert failure.exit_code == code
+
+
+def test_a_failed_preflight_ends_the_job_in_the_trainers_words() -> None:
+    words = TerminationMessage(reason="BadData", message="row 17 has no messages", hint="correct row 17")
+    world = accepted().see_work(Stage.PREFLIGHT, ended(65, words), failed=True).settle()
+    status = world.job.status
+    assert (status.phase, status.reason) == (Phase.FAILED, "BadData")
+    assert status.failure is not None
+    assert (status.failure.message, status.failure.hint) == ("row 17 has no messages", "correct row 17")
+    assert world.condition("PreflightPassed").reason == "BadData"  # type: ignore[union-attr]
+    assert status.completion_time is not None
+    assert "Job/support-bot-1-train" not in world.applied
+    assert world.told == ["PreflightRunning", "BadData"]
+
+
+@pytest.mark.parametrize(
+    ("pods", "changes", "reason", "word"),
+    [
+        ([ended(137, reason="OOMKilled")], {}, "OutOfMemory", "memory"),
+        ([ended(137)], {}, "OutOfMemory", "memory"),
+        ([ended(1, "Traceback (most recent call last)")], {}, "UnknownFailure", "exit code 1"),
+        ([ended(80, '{"reason": "Finished", "message": "liar"}')], {}, "Diverged", "liar"),
+        ([ended(70, number=1), ended(80, number=2)], {}, "Diverged", "80"),
+        ([], {"failed_message": "too many"}, "PodLost", "too many"),
+        ([], {"failed_reason": "DeadlineExceeded"}, "DeadlineExceeded", ""),
+        (
+            [
+                pod(
+                    phase="Failed",
+                    lost_reason="Evicted",
+                    lost_message='Usage of EmptyDir volume "scratch" exceeds 64Gi',
+                )
+            ],
+            {},
+            "DiskFull",
+            "scratch",
+        ),
+        ([pod(phase="Failed", lost_reason="NodeLost")], {}, "PodLost", "NodeLost"),
+    ],
+)
+def test_a_failed_training(pods: list[PodView], changes: dict[str, str], reason: str, word: str) -> None:
+    world = training().see_work(Stage.TRAIN, *pods, failed=True, **changes).settle()
+    status = world.job.status
+    assert (status.phase, status.reason) == (Phase.FAILED, reason)
+    assert status.failure is not None
+    assert word in status.failure.message
+    assert world.condition("Running").reason == "Finished"  # type: ignore[union-attr]
+
+
+def test_a_finished_training_without_its_last_words_is_lost() -> None:
+    world = training().see_work(Stage.TRAIN, complete=True).settle()
+    assert world.job.status.reason == "PodLost"
+    assert world.job.status.failure is not None
+    assert "s3://models/prefix/team-a/support-bot/adapters" in world.job.status.failure.hint
+
+
+def test_a_failed_attempt_is_retried_by_the_job_and_counted() -> None:
+    world = training().see_work(Stage.TRAIN, ended(69), failures=1, retries=3).settle()
+    assert world.job.status.attempts is not None
+    assert world.job.status.attempts.failures == 1
+    assert world.condition("Running").reason == "Retrying"  # type: ignore[union-attr]
+    assert world.applied.keys() == training().applied.keys()
+
+    world.see_work(Stage.TRAIN, ended(69), running(2), failures=1).settle()
+    assert world.job.status.phase == Phase.RUNNING
+
+
+@pytest.mark.parametrize(("code", "retries"), [(65, 3), (69, 0)], ids=["permanent", "the last try"])
+def test_no_retry_is_promised_while_the_job_is_about_to_fail(code: int, retries: int) -> None:
+    world = training().see_work(Stage.TRAIN, ended(code), retries=retries).settle()
+    assert "Retrying" not in world.told
+
+
+def test_an_unschedulable_preflight_says_so_until_it_has_a_node() -> None:
+    world = accepted().see_work(Stage.PREFLIGHT, pod(node="", unschedulable="0/3 nodes fit")).settle()
+    assert world.condition("Scheduled").reason == "Unschedulable"  # type: ignore[union-attr]
+    assert "0/3 nodes fit" in world.condition("PreflightPassed").message  # type: ignore[union-attr]
+    world.see_work(Stage.PREFLIGHT, running()).settle()
+    assert world.condition("Scheduled").status == "True"  # type: ignore[union-attr]
+
+
+def test_disruptions_are_no_failures() -> None:
+    pods = [ended(75, number=1), pod(2, phase="Failed", disrupted=True, lost_reason="Preempted"), running(3)]
+    world = training().see_work(Stage.TRAIN, *pods).settle()
+    assert world.job.status.attempts is not None
+    assert (world.job.status.attempts.failures, world.job.status.attempts.disruptions) == (0, 2)
+
+    world.see_work(Stage.TRAIN, running(3)).settle()
+    assert world.job.status.attempts.disruptions == 2, "a count never falls"
+
+
+def test_a_failed_job_stays_failed() -> None:
+    world = training().see_work(Stage.TRAIN, ended(80), failed=True).settle()
+    world.see(train=None, preflight=None, config_map=None)
+    made = world.step()
+    assert (made.apply, made.status, made.requeue_after) == ((), None, None)
+
+
+@pytest.mark.parametrize("ownership", [Ownership.LEFTOVER, Ownership.FOREIGN])
+def test_an_object_at_our_name_that_is_not_ours(ownership: Ownership) -> None:
+    world = World.of().see(config_map=Child("ConfigMap", "support-bot-1-job", ownership))
+    made = world.step()
+    assert made.apply == ()
+    if ownership is Ownership.LEFTOVER:
+        assert made.requeue_after == SETTINGS.leftover_interval
+        assert world.condition("Stalled") is None
+    else:
+        assert_stalled(world.settle(), "NameConflict", "ConfigMap", "support-bot-1-job")
+
+
+def test_the_servers_refusal_reaches_the_user_once() -> None:
+    world = World.of(pod={"labels": {"a b": "c"}})
+    refused = RefusedError(status=422, subject="Job support-bot-1-preflight", message="labels: invalid value 'a b'")
+    for expected in (True, False):
+        planned = plan(world.observed, SETTINGS, world.now)
+        concluded = plan_refused(world.observed, planned, refused, world.now)
+        assert concluded.apply == ()
+        assert (concluded.status is not None) is expected, "the same refusal again writes nothing"
+        if concluded.status:
+            world.see(job=replace(world.job, status=concluded.status))
+    assert world.condition("Stalled").reason == "InvalidSpec"  # type: ignore[union-attr]
+    assert "invalid value 'a b'" in world.condition("Stalled").message  # type: ignore[union-attr]
+
+
+def test_a_refused_loraadapter_does_not_undo_the_success() -> None:
+    world = training().see_work(Stage.TRAIN, ended(0, TRAIN_DONE), complete=True)
+    planned = plan(world.observed, SETTINGS, world.now)
+    refused = RefusedError(status=403, subject="LoRAAdapter support-bot", message="exceeded quota: count/loraadapters")
+    concluded = plan_refused(world.observed, planned, refused, world.now)
+    assert concluded.status is not None
+    assert concluded.status.phase == Phase.SUCCEEDED
+    assert {event.reason for event in concluded.events} == {"AdapterPublished", "QuotaExceeded"}
+
+
+def test_a_finished_job_keeps_its_phase_when_its_spec_changes() -> None:
+    world = succeeded().edit(lora={"rank": 64}).settle()
+    assert world.job.status.phase == Phase.SUCCEEDED
+    assert world.condition("Stalled").reason == "SpecChanged"  # type: ignore[union-attr]
+
+
+def test_unsupported_after_acceptance_keeps_the_run() -> None:
+    world = training().edit(suspend=True).settle()
+    assert_stalled(world, "NotSupported", "spec.suspend")
+    assert world.condition("Running").status == "True"  # type: ignore[union-attr]
+    assert lorajob()["spec"]
