@@ -1,0 +1,117 @@
+"""`lora-trainer preflight|train --job FILE`: all the interface there is, in a pod and on a laptop.
+
+Here exceptions become exit codes and the termination message. The stories are in `preflight` and `train`.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from lora_api.exit_codes import ExitCode
+from lora_api.job_file import JobFile
+from lora_api.messages import Activity, TerminationMessage
+from lora_api.names import JOB_FILE_PATH
+from lora_api.support import unsupported_fields
+from lora_trainer.errors import invalid_request
+from lora_trainer.logs import log, log_to_file, log_to_stdout, logger
+from lora_trainer.progress import ProgressState, serve_progress
+from lora_trainer.signals import StopSignal
+from lora_trainer.termination import as_trainer_error, failure_message, write_termination_message
+from lora_trainer.workspace import leave_torch_out, open_workspace, prepare_environment
+
+if TYPE_CHECKING:
+    from lora_trainer.context import Context
+
+_COMMANDS = ("preflight", "train")
+_NO_STORAGE = (ExitCode.SERVICE_UNAVAILABLE, ExitCode.NO_PERMISSION)
+"""After these ends the records are not uploaded: it would only take a dead server's time once more."""
+
+
+def main() -> None:
+    """Run one command and exit with its code."""
+    arguments = _parse(sys.argv[1:])
+    if arguments.command == "preflight":
+        leave_torch_out()
+    sys.exit(run(arguments.command, arguments.job))
+
+
+def run(command: str, job_file: Path, stop: StopSignal | None = None) -> ExitCode:
+    """Run a command, write the termination message, and return the exit code. Raises nothing."""
+    progress, context = ProgressState(), None
+    stop = stop or StopSignal()
+    log_to_stdout()
+    try:
+        stop.install()
+        context = _open(job_file, stop, progress)
+        log("started", command=command, namespace=context.job.namespace, name=context.job.name, run=context.job.run)
+        message, code = _story(command)(context), ExitCode.DONE
+        progress.enter(Activity.FINISHED)
+        log(message.message)
+    except BaseException as caught:  # the process ends here, whatever it was
+        error = as_trainer_error(caught)
+        logger.error(str(error), exc_info=caught, extra={"fields": {"exitCode": int(error.exit_code)}})
+        message, code = failure_message(error, progress.current.step or None), error.exit_code
+    write_termination_message(message)
+    if context is not None and code not in _NO_STORAGE:
+        _upload_records(context)
+    return code
+
+
+def read_job(path: Path) -> JobFile:
+    """Return the job. Raises a `TrainerError` (64) that names each wrong or unsupported field."""
+    try:
+        job = JobFile.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise invalid_request(f"{path}: {error.strerror}", "name the job file with --job") from None
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, each['loc'])) or path}: {each['msg']}" for each in error.errors()]
+        raise invalid_request("; ".join(faults[:5]), "correct the job file") from None
+    refused = unsupported_fields(job.spec)
+    if refused:
+        raise invalid_request("; ".join(map(str, refused)), "change these fields")
+    return job
+
+
+def _open(job_file: Path, stop: StopSignal, progress: ProgressState) -> "Context":
+    """Read the job, and set up everything that its steps share."""
+    job = read_job(job_file)
+    workspace = open_workspace(f"{job.namespace}-{job.name}-{job.run}")
+    prepare_environment(workspace)
+    log_to_file(workspace.log)
+    # Imported now, when the environment is set: boto3 and transformers read it on import.
+    from lora_trainer.context import Context
+    from lora_trainer.storage import Storage
+
+    serve_progress(progress)
+    return Context(job, Storage(job.spec.storage), workspace, stop, progress)
+
+
+def _upload_records(context: "Context") -> None:
+    from lora_trainer.records import upload_records
+
+    upload_records(context)
+
+
+def _story(command: str) -> "Callable[[Context], TerminationMessage]":
+    if command == "preflight":
+        from lora_trainer.preflight import preflight
+
+        return preflight
+    from lora_trainer.train import train
+
+    return train
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="lora-trainer", description="Check and train one LoRA job.")
+    parser.add_argument("command", choices=_COMMANDS)
+    parser.add_argument("--job", type=Path, default=Path(JOB_FILE_PATH), help=f"job file (default: {JOB_FILE_PATH})")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The one error that ends a trainer on purpose.
+
+Every foreseen failure becomes a `TrainerError` at the place that knows the field, the value and the fix. Nothing below
+`cli` calls `sys.exit`, and no message carries a row of data or a secret.
+"""
+
+from lora_api.exit_codes import ExitCode
+
+
+class TrainerError(Exception):
+    """A foreseen end: `exit_code` for the operator, `message` and `hint` for the user."""
+
+    def __init__(self, exit_code: ExitCode, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+def invalid_request(message: str, hint: str = "") -> TrainerError:
+    """Return the error of a job file that asks for something impossible or unsupported (64)."""
+    return TrainerError(ExitCode.INVALID_REQUEST, message, hint)
+
+
+def bad_data(message: str, hint: str = "") -> TrainerError:
+    """Return the error of a data set that does not parse or does not match the task (65)."""
+    return TrainerError(ExitCode.BAD_DATA, message, hint)
+
+
+def not_found(message: str, hint: str = "") -> TrainerError:
+    """Return the error of a base model, data set or bucket that is not there (66)."""
+    return TrainerError(ExitCode.INPUT_NOT_FOUND, message, hint)
+
+
+def diverged(message: str, hint: str = "") -> TrainerError:
+    """Return the error of a NaN, infinite or exploding loss (80)."""
+    return TrainerError(ExitCode.DIVERGED, message, hint)
+
+
+def internal(message: str, hint: str = "") -> TrainerError:
+    """Return the error of something that should not happen (70)."""
+    return TrainerError(ExitCode.INTERNAL_ERROR, message, hint)

@@ -1,0 +1,234 @@
+"""S3: the only network a trainer has.
+
+Every call names a `Location`, the URI together with the field of the job that it came from, so that each failure can
+say what to change. All errors of the client are explained in one place, `explain`. Timeouts and retries are bounded: a
+dead endpoint fails within a minute.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import boto3
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+
+from lora_api.exit_codes import ExitCode
+from lora_api.lorajob import Storage as StorageSpec
+from lora_trainer.errors import TrainerError, internal, invalid_request, not_found
+
+# Three attempts of at most 5 s to connect and 20 s of silence, with about 3 s between them: 53 s for a dead endpoint
+# that refuses nothing and answers nothing.
+_CONNECT_TIMEOUT_SECONDS = 5
+_READ_TIMEOUT_SECONDS = 20
+_ATTEMPTS = 3
+_PARALLEL_FILES = 4
+_SINGLE_PUT_BYTES = 512 * 2**20  # above it several parts; S3 itself refuses one PUT above 5 GiB
+_TRANSFER = TransferConfig(max_concurrency=4)
+
+_DENIED = {
+    "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
+    "TokenRefreshRequired", "AllAccessDisabled", "AccountProblem", "Forbidden", "401", "403",
+}  # fmt: skip
+_BUSY = {"SlowDown", "Throttling", "RequestLimitExceeded", "InternalError", "ServiceUnavailable", "RequestTimeout"}
+_EXISTS = {"PreconditionFailed", "ConditionalRequestConflict"}
+
+
+class Location(NamedTuple):
+    """An s3:// URI, and the field of the job that it came from."""
+
+    uri: str
+    field: str
+
+    def __truediv__(self, name: str) -> "Location":
+        return Location(f"{self.uri.rstrip('/')}/{name}", self.field)
+
+    @property
+    def bucket(self) -> str:
+        """Name of the bucket."""
+        return self.uri.removeprefix("s3://").partition("/")[0]
+
+    @property
+    def key(self) -> str:
+        """Key of the object, or prefix of the folder without a trailing slash."""
+        return self.uri.removeprefix("s3://").partition("/")[2].rstrip("/")
+
+
+class RemoteFile(NamedTuple):
+    """One object of a listing; `path` is relative to the folder that was listed."""
+
+    path: str
+    size: int
+    etag: str
+
+
+class AlreadyExistsError(Exception):
+    """A conditional write found an object in its place."""
+
+
+class Storage:
+    """The S3 access of one job."""
+
+    def __init__(self, spec: StorageSpec) -> None:
+        config = Config(
+            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            read_timeout=_READ_TIMEOUT_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            s3={"addressing_style": "path" if spec.path_style else "auto"},
+            signature_version="s3v4",
+            max_pool_connections=16,
+        )
+        # A server of one's own has no regions, but the signature needs the word.
+        region = spec.region or ("us-east-1" if spec.endpoint else None)
+        with _explained(Location(spec.endpoint or "S3", "spec.storage")):
+            self._client: Any = boto3.client("s3", endpoint_url=spec.endpoint, region_name=region, config=config)
+
+    def list_files(self, folder: Location) -> list[RemoteFile]:
+        """Return every object below a folder, ordered by path; empty when there is none."""
+        prefix = f"{folder.key}/" if folder.key else ""
+        with _explained(folder):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=folder.bucket, Prefix=prefix)
+            files = [
+                RemoteFile(each["Key"].removeprefix(prefix), each["Size"], each.get("ETag", "").strip('"'))
+                for page in pages
+                for each in page.get("Contents", [])
+            ]
+        return sorted(file for file in files if file.path and not file.path.endswith("/"))
+
+    def read(self, file: Location, start: int | None = None, length: int | None = None) -> bytes:
+        """Return the content of an object, or `length` bytes of it from `start`."""
+        span = {} if length is None else {"Range": f"bytes={start or 0}-{(start or 0) + length - 1}"}
+        with _explained(file):
+            body: bytes = self._client.get_object(Bucket=file.bucket, Key=file.key, **span)["Body"].read()
+        return body
+
+    def read_if_there(self, file: Location) -> bytes | None:
+        """Return the content of an object, or None when there is none."""
+        try:
+            return self.read(file)
+        except TrainerError as error:
+            if error.exit_code == ExitCode.INPUT_NOT_FOUND:
+                return None
+            raise
+
+    def download(self, file: Location, target: Path) -> None:
+        """Write the content of an object to a local file."""
+        with _explained(file):
+            self._client.download_file(file.bucket, file.key, str(target), Config=_TRANSFER)
+
+    def download_all(self, folder: Location, files: list[RemoteFile], target: Path) -> None:
+        """Download files of a folder, a few at a time, and check their sizes."""
+
+        def fetch(file: RemoteFile) -> None:
+            local = target / file.path
+            local.parent.mkdir(parents=True, exist_ok=True)
+            self.download(folder / file.path, local)
+            if local.stat().st_size != file.size:
+                raise internal(
+                    f"{folder.field}: {folder.uri}/{file.path} came with another size than it was listed with"
+                )
+
+        with ThreadPoolExecutor(_PARALLEL_FILES) as pool:
+            list(pool.map(fetch, files))
+
+    def write(self, file: Location, content: bytes) -> None:
+        """Store an object, over what is there."""
+        with _explained(file):
+            self._client.put_object(Bucket=file.bucket, Key=file.key, Body=content, ChecksumSHA256=_checksum(content))
+
+    def create(self, file: Location, content: bytes) -> None:
+        """Store an object only where there is none; `AlreadyExistsError` otherwise."""
+        try:
+            self._client.put_object(
+                Bucket=file.bucket, Key=file.key, Body=content, ChecksumSHA256=_checksum(content), IfNoneMatch="*"
+            )
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in _EXISTS or _status(error) in (409, 412):
+                raise AlreadyExistsError(file.uri) from error
+            raise explain(error, file) from error
+        except (BotoCoreError, Boto3Error) as error:
+            raise explain(error, file) from error
+
+    def upload(self, source: Path, file: Location, sha256: str) -> None:
+        """Store a local file whose SHA-256 is known (hexadecimal); the server checks what arrives."""
+        with _explained(file):
+            if source.stat().st_size > _SINGLE_PUT_BYTES:
+                extra = {"ChecksumAlgorithm": "SHA256"}
+                self._client.upload_file(str(source), file.bucket, file.key, ExtraArgs=extra, Config=_TRANSFER)
+                return
+            checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
+            with source.open("rb") as body:
+                self._client.put_object(Bucket=file.bucket, Key=file.key, Body=body, ChecksumSHA256=checksum)
+
+    def delete(self, file: Location) -> None:
+        """Remove an object; no error when there is none."""
+        with _explained(file):
+            self._client.delete_object(Bucket=file.bucket, Key=file.key)
+
+
+def explain(error: Exception, location: Location) -> TrainerError:
+    """Return what an error of the S3 client means for the user: exit code, words and fix."""
+    where = f"{location.field}: {location.uri}"
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)):
+        return _no_permission(f"{where}: no S3 credentials were found")
+    if isinstance(error, ClientError):
+        return _explain_answer(error, location, where)
+    if isinstance(error, (HTTPClientError, Boto3Error)):  # connect, read and TLS errors; transfers that gave up
+        return TrainerError(
+            ExitCode.SERVICE_UNAVAILABLE,
+            f"{where}: S3 did not answer ({type(error).__name__})",
+            "check spec.storage.endpoint, the network from the pod and the server",
+        )
+    return invalid_request(f"{where}: {error}", "check spec.storage")
+
+
+def _explain_answer(error: ClientError, location: Location, where: str) -> TrainerError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = _status(error)
+    if code == "NoSuchBucket":
+        return not_found(f"{where}: the bucket {location.bucket} does not exist", f"correct {location.field}")
+    if code in _DENIED or status in (401, 403):
+        return _no_permission(f"{where}: S3 refused the access ({code})")
+    if code in ("NoSuchKey", "NotFound", "404") or status == 404:
+        return not_found(f"{where}: there is no such object", f"correct {location.field}, or put the file there")
+    if code in _BUSY or status >= 500 or status == 429:
+        message = f"{where}: S3 is unavailable ({code})"
+        return TrainerError(ExitCode.SERVICE_UNAVAILABLE, message, "it is tried again; check the S3 server if it stays")
+    return invalid_request(f"{where}: S3 answered {status} {code}", "check spec.storage.region, endpoint and pathStyle")
+
+
+def _no_permission(message: str) -> TrainerError:
+    hint = (
+        "give the key in the Secret of spec.storage.credentialsSecretRef (or the identity of "
+        "spec.scheduling.serviceAccountName) the right to this URI"
+    )
+    return TrainerError(ExitCode.NO_PERMISSION, message, hint)
+
+
+@contextmanager
+def _explained(location: Location) -> Iterator[None]:
+    try:
+        yield
+    except (BotoCoreError, ClientError, Boto3Error) as error:
+        raise explain(error, location) from error
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _checksum(content: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(content).digest()).decode()
