@@ -394,7 +394,7 @@ class FailurePolicy(ApiModel):
     """How often to try, and how long."""
 
     max_failures: Annotated[int, Field(ge=0, le=100)] = 3
-    """Failures before the job is given up. Bad input is never tried twice. Default: 3."""
+    """Failures that are tried again before the job is given up. Bad input is never tried twice. Default: 3."""
     max_disruptions: Annotated[int, Field(ge=0, le=10_000)] = 100
     """Evictions, pre-emptions and lost nodes before the job is given up. Default: 100."""
     active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None

@@ -6,8 +6,9 @@ the images of the cluster at hand.
 
 from typing import Any
 
-from generate.rbac import EDITOR_VERBS, VIEWER_VERBS, policy_rules, user_rules
 from lora_api.crd import all_crds
+from lora_api.names import GROUP
+from lora_operator.cluster.permissions import RULES
 
 NAMESPACE = "lora-system"
 NAME = "lora-operator"
@@ -17,6 +18,8 @@ TRAINER_IMAGE = f"lora-trainer:{VERSION}"
 LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "controller"}
 HEALTH_PORT = 8080
 METRICS_PORT = 8081
+EDITOR_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+VIEWER_VERBS = ("get", "list", "watch")
 
 Object = dict[str, Any]
 
@@ -49,9 +52,9 @@ def _service_account() -> Object:
 
 def _cluster_roles() -> list[Object]:
     return [
-        _cluster_role(NAME, policy_rules()),
-        _cluster_role(f"{NAME}-edit", user_rules(EDITOR_VERBS), aggregate_to=("edit", "admin")),
-        _cluster_role(f"{NAME}-view", user_rules(VIEWER_VERBS), aggregate_to=("view",)),
+        _cluster_role(NAME, RULES),
+        _cluster_role(f"{NAME}-edit", _user_rules(EDITOR_VERBS), aggregate_to=("edit", "admin")),
+        _cluster_role(f"{NAME}-view", _user_rules(VIEWER_VERBS), aggregate_to=("view",)),
     ]
 
 
@@ -59,6 +62,11 @@ def _cluster_role(name: str, rules: list[Object], aggregate_to: tuple[str, ...] 
     labels = {f"rbac.authorization.k8s.io/aggregate-to-{role}": "true" for role in aggregate_to}
     metadata = _meta(name, namespaced=False, labels=labels)
     return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": metadata, "rules": rules}
+
+
+def _user_rules(verbs: tuple[str, ...]) -> list[Object]:
+    """Return the rules of a role that aggregates to the cluster's own edit or view."""
+    return [{"apiGroups": [GROUP], "resources": ["lorajobs", "loraadapters"], "verbs": list(verbs)}]
 
 
 def _cluster_role_binding() -> Object:

@@ -38,6 +38,13 @@ class Operator:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
             return str(answer.read().decode())
 
+    def is_healthy(self) -> bool:
+        """Return whether the liveness probe passes."""
+        try:
+            return bool(self.read(self.health_port, "/healthz"))
+        except OSError:
+            return False
+
     def kill(self) -> None:
         """Kill the process as a lost node would."""
         self.process.send_signal(signal.SIGKILL)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from lora_api.messages import AdapterResult, MemoryEstimate, Plan, Resolved, TerminationMessage
+from support.specs import SMALLEST
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -29,12 +30,7 @@ TRAIN_DONE = TerminationMessage(reason="Finished", message="Trained 118 steps", 
 
 def lorajob_spec(**changes: Any) -> dict[str, Any]:
     """Return the shortest spec that this release runs, with top-level fields replaced."""
-    spec: dict[str, Any] = {
-        "baseModel": {"uri": "s3://models/base"},
-        "dataset": {"train": {"uri": "s3://data/train.jsonl"}},
-        "output": {"uri": "s3://models/prefix"},
-    }
-    return spec | changes
+    return SMALLEST | {"output": {"uri": "s3://models/prefix"}} | changes
 
 
 def lorajob(name: str = "support-bot", **changes: Any) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def main() -> None:
 def run(command: str, job_file: Path, stop: StopSignal | None = None) -> ExitCode:
     """Run a command, write the termination message, and return the exit code. Raises nothing."""
     progress, context = ProgressState(), None
+    server = serve_progress(progress)
     stop = stop or StopSignal()
     log_to_stdout()
     try:
@@ -58,6 +59,7 @@ def run(command: str, job_file: Path, stop: StopSignal | None = None) -> ExitCod
     write_termination_message(message)
     if context is not None and code not in _NO_STORAGE:
         _upload_records(context)
+    server.server_close()
     return code
 
 
@@ -86,7 +88,6 @@ def _open(job_file: Path, stop: StopSignal, progress: ProgressState) -> "Context
     from lora_trainer.context import Context
     from lora_trainer.storage import Storage
 
-    serve_progress(progress)
     return Context(job, Storage(job.spec.storage), workspace, stop, progress)
 
 

@@ -25,6 +25,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
 )
+from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from lora_api.exit_codes import ExitCode
 from lora_api.lorajob import Storage as StorageSpec
@@ -94,7 +95,9 @@ class Storage:
         # A server of one's own has no regions, but the signature needs the word.
         region = spec.region or ("us-east-1" if spec.endpoint else None)
         with _explained(Location(spec.endpoint or "S3", "spec.storage")):
-            self._client: Any = boto3.client("s3", endpoint_url=spec.endpoint, region_name=region, config=config)
+            self._client: Any = boto3.Session().client(
+                "s3", endpoint_url=spec.endpoint, region_name=region, config=config
+            )
 
     def list_files(self, folder: Location) -> list[RemoteFile]:
         """Return every object below a folder, ordered by path; empty when there is none."""
@@ -186,7 +189,9 @@ def explain(error: Exception, location: Location) -> TrainerError:
         return _no_permission(f"{where}: no S3 credentials were found")
     if isinstance(error, ClientError):
         return _explain_answer(error, location, where)
-    if isinstance(error, (HTTPClientError, Boto3Error)):  # connect, read and TLS errors; transfers that gave up
+    if isinstance(
+        error, (BotoConnectionError, HTTPClientError, Boto3Error)
+    ):  # connect, read and TLS errors; transfers that gave up
         return TrainerError(
             ExitCode.SERVICE_UNAVAILABLE,
             f"{where}: S3 did not answer ({type(error).__name__})",

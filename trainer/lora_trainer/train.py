@@ -24,7 +24,6 @@ from lora_trainer.report import Report, library_versions, read_report
 from lora_trainer.resolve import Resolution, resolve
 from lora_trainer.servability import verdicts
 from lora_trainer.trainer import Collator, LoraTrainer
-from lora_trainer.workspace import usable_cpus
 
 DEFAULT_LEARNING_RATE = 2e-4
 """Of SFT with LoRA, about ten times that of training all weights."""
@@ -37,7 +36,6 @@ def train(context: Context) -> TerminationMessage:
     Raises `TrainerError` for every foreseen end.
     """
     spec = context.job.spec
-    torch.set_num_threads(usable_cpus())
     device = choose_device(spec)
     dtype = choose_precision(spec.training.precision, device)
 

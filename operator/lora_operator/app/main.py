@@ -29,6 +29,8 @@ from lora_operator.reconcile.queue import WorkQueue
 from lora_operator.reconcile.resync import Resync
 
 _LOG = logging.getLogger("lora_operator")
+_NOISY_LOGGERS = ("kopf.objects", "kopf.activities.probe", "aiohttp.access")
+"""They write a line for each event of each object, and two for each probe."""
 _GRACE_SECONDS = 15.0
 """Time for the passes that are under way; a pass makes some five requests."""
 
@@ -48,7 +50,8 @@ def _configure_logs(config: Config) -> None:
     text = config.log_format == "text"
     kopf.configure(log_format=kopf.LogFormat.FULL if text else kopf.LogFormat.JSON)
     logging.getLogger().setLevel(config.log_level)
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else one line for each event of each object
+    for name in _NOISY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 async def run(config: Config) -> None:
@@ -74,6 +77,7 @@ async def _require_types(client: Client, config: Config) -> None:
 
 
 async def _run_parts(config: Config, client: Client, fetch: Fetch) -> None:
+    _LOG.info("Serves %s; trainer image %s", ", ".join(config.namespaces) or "all namespaces", config.trainer_image)
     metrics = Metrics()
     queue: WorkQueue[Key] = WorkQueue(observer=metrics.observe)
     metrics.watch_queue(lambda: queue.depth, queue.oldest_age)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lora_api.conditions import at, find_condition
+from lora_api.conditions import Condition, at
 from lora_api.lorajob_status import LoRAJobStatus
 from lora_api.reasons import ConditionType, Reason
 from lora_operator.domain import stages
@@ -19,7 +19,7 @@ from lora_operator.domain.failures import explain_refusal
 from lora_operator.domain.observed import Document, Observed, ObservedJob
 from lora_operator.domain.settings import Settings
 from lora_operator.domain.stages import Context, Step
-from lora_operator.domain.status import Draft, begin
+from lora_operator.domain.status import Draft, begin, is_same
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def _conclude(job: ObservedJob, step: Step) -> Plan:
     status = draft.complete()
     return Plan(
         apply=step.apply,
-        status=None if status == job.status else status,
+        status=None if is_same(status, job.status) else status,
         events=(*transitions(job.status, status), *_made(step.apply)),
         requeue_after=step.requeue_after,
     )
@@ -105,11 +105,12 @@ def plan_refused(observed: Observed, planned: Plan, refused: RefusedError, now: 
     """
     job = observed.job
     found = planned.status or job.status
-    since = find_condition(job.status.conditions, ConditionType.STALLED)
-    conditions = [
-        each if each.type != ConditionType.STALLED else since
-        for each in found.conditions
-        if each.type != ConditionType.STALLED or since
-    ]
-    draft = Draft(found.model_copy(update={"conditions": conditions}), job.generation, at(now))
+    kept = [each for each in found.conditions if not _is_undone(each)]
+    undone = [each for each in job.status.conditions if _is_undone(each) or each.type not in {k.type for k in kept}]
+    draft = Draft(found.model_copy(update={"conditions": kept + undone}), job.generation, at(now)).first_seen()
     return _conclude(job, Step(draft, stall=explain_refusal(refused)))
+
+
+def _is_undone(condition: Condition) -> bool:
+    """Return whether a refusal takes a condition back: that nothing holds the job up, and that its pod will start."""
+    return condition.type == ConditionType.STALLED or condition.reason == Reason.PREFLIGHT_RUNNING

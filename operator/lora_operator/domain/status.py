@@ -121,6 +121,15 @@ class Draft:
         )
 
 
+def is_same(one: LoRAJobStatus, other: LoRAJobStatus) -> bool:
+    """Return whether two statuses say the same. The order of conditions means nothing; the server may choose it."""
+    return _ordered(one) == _ordered(other)
+
+
+def _ordered(status: LoRAJobStatus) -> LoRAJobStatus:
+    return status.model_copy(update={"conditions": sorted(status.conditions, key=lambda each: each.type)})
+
+
 def begin(job: ObservedJob, now: datetime) -> Draft:
     """Return the draft that starts from the last status."""
     return Draft(status=job.status, generation=job.generation, now=at(now)).first_seen()

@@ -1,5 +1,6 @@
 """One pass over a LoRAJob: observe, plan, execute. It holds no state and no `if` about the domain."""
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 
@@ -7,8 +8,11 @@ from lora_operator.cluster.client import Client
 from lora_operator.cluster.execute import execute
 from lora_operator.cluster.observe import Observer
 from lora_operator.domain.errors import RefusedError
-from lora_operator.domain.plan import plan, plan_refused
+from lora_operator.domain.observed import ObservedJob
+from lora_operator.domain.plan import Plan, plan, plan_refused
 from lora_operator.domain.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 
 class LoRAJobReconciler:
@@ -29,8 +33,14 @@ class LoRAJobReconciler:
         now = self._now()
         planned = plan(observed, self._settings, now)
         try:
-            await execute(self._client, observed.job, planned, now)
+            await self._execute(observed.job, planned, now)
         except RefusedError as refused:
-            await execute(self._client, observed.job, plan_refused(observed, planned, refused, now), now)
+            _LOG.warning("%s/%s: %s", namespace, name, refused)
+            await self._execute(observed.job, plan_refused(observed, planned, refused, now), now)
             return self._settings.refused_interval
         return planned.requeue_after
+
+    async def _execute(self, job: ObservedJob, planned: Plan, now: datetime) -> None:
+        await execute(self._client, job, planned, now)
+        for event in planned.events:
+            _LOG.info("%s/%s: %s: %s", job.namespace, job.name, event.reason, event.message)

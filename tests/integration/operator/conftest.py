@@ -26,7 +26,9 @@ def cluster(server: ApiServer) -> Iterator[Objects]:
     """Return the objects of a namespace of the test's own."""
     namespace = f"test-{next(_numbers)}-{secrets.token_hex(3)}"
     objects = Objects(server, namespace)
-    objects.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    # "restricted" refuses every pod that is not locked down: each test that starts one proves that ours are.
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    objects.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}})
     yield objects
     server.run_kubectl("delete", "lorajobs,loraadapters,jobs", "--all", "-n", namespace, "--wait=false")
 

@@ -1,9 +1,9 @@
 """Masks: exactly the assistant's tokens and the one that ends them are learned, whatever the chat template."""
 
 import pytest
+
 from lora_trainer.chat import ChatTokenizer, mark_chat, mark_text, tokenize
 from lora_trainer.dataset import ChatRow, RowError, TextRow
-
 from unit.trainer import tiny_tokenizer as tiny
 
 TURNS = [

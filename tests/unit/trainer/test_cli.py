@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from lora_api.exit_codes import ExitCode
 from lora_trainer.cli import read_job
 from lora_trainer.errors import TrainerError

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from lora_api.exit_codes import ExitCode
 from lora_api.lorajob import DataFormat
 from lora_trainer.dataset import read_rows
@@ -120,5 +121,7 @@ def test_prompt_and_completion_may_be_messages():
 
 
 def test_rows_that_teach_the_same_have_the_same_digest():
-    digests = read_rows(URI, lines(GOOD | {"id": 1}, GOOD | {"id": 2}, chat(USER, ANSWER, USER, ANSWER)), DataFormat.AUTO)
+    digests = read_rows(
+        URI, lines(GOOD | {"id": 1}, GOOD | {"id": 2}, chat(USER, ANSWER, USER, ANSWER)), DataFormat.AUTO
+    )
     assert digests.digests[0] == digests.digests[1] != digests.digests[2]

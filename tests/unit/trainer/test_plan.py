@@ -1,6 +1,7 @@
 """Batches and steps: the effective batch is exactly what was asked for."""
 
 import pytest
+
 from lora_api.lorajob import Scheduler, Training
 from lora_trainer.plan import choose_plan, evaluation_interval, halved, micro_batch_size, total_steps, warmup_steps
 from lora_trainer.schedule import rate_share
@@ -14,7 +15,8 @@ def test_micro_batch_times_accumulation_is_the_effective_batch(effective, length
 
 
 @pytest.mark.parametrize(
-    ("effective", "length", "budget", "micro"), [(16, 128, 1024, 8), (16, 4096, 1024, 1), (12, 100, 1024, 6), (7, 1, 6, 1)]
+    ("effective", "length", "budget", "micro"),
+    [(16, 128, 1024, 8), (16, 4096, 1024, 1), (12, 100, 1024, 6), (7, 1, 6, 1)],
 )
 def test_the_micro_batch_is_the_largest_divisor_within_the_token_budget(effective, length, budget, micro):
     assert micro_batch_size(effective, length, budget) == micro

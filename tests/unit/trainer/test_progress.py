@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+
 from lora_api.messages import Activity, Progress
 from lora_trainer.progress import ProgressState, prometheus_text, serve_progress
 from lora_trainer.recorder import Recorder

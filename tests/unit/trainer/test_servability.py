@@ -1,6 +1,7 @@
 """Verdicts: what an engine refuses, and what it drops in silence."""
 
 import pytest
+
 from lora_trainer.servability import verdicts
 
 PLAIN = {"r": 16, "target_modules": ["q_proj", "k_proj", "v_proj"], "bias": "none", "init_lora_weights": True}
@@ -36,7 +37,9 @@ def test_what_is_not_served(changes, vllm, sglang):
     assert all(each.message for each in found.values() if not each.servable)
 
 
-@pytest.mark.parametrize(("rank", "message"), [(16, ""), (17, "needs --max-lora-rank 32"), (64, "needs --max-lora-rank 64")])
+@pytest.mark.parametrize(
+    ("rank", "message"), [(16, ""), (17, "needs --max-lora-rank 32"), (64, "needs --max-lora-rank 64")]
+)
 def test_a_rank_above_the_default_names_the_flag(rank, message):
     assert verdict(r=rank)["vllm"].message == message
 

@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+
 from lora_api.exit_codes import ExitCode
 from lora_trainer.signals import InterruptionError, StopSignal
 

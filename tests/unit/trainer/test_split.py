@@ -1,6 +1,7 @@
 """The validation split: seeded, blind to order, and never with the same row on both sides."""
 
 import pytest
+
 from lora_api.exit_codes import ExitCode
 from lora_trainer.errors import TrainerError
 from lora_trainer.split import split_by_fraction, without

@@ -12,6 +12,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+
 from lora_api.exit_codes import ExitCode
 from lora_trainer.storage import Location, explain
 
@@ -60,7 +61,8 @@ def test_a_refused_access_names_where_the_credentials_come_from():
 
 
 @pytest.mark.parametrize(
-    ("uri", "bucket", "key"), [("s3://b", "b", ""), ("s3://b/", "b", ""), ("s3://b/a/c.txt", "b", "a/c.txt"), ("s3://b/a/", "b", "a")]
+    ("uri", "bucket", "key"),
+    [("s3://b", "b", ""), ("s3://b/", "b", ""), ("s3://b/a/c.txt", "b", "a/c.txt"), ("s3://b/a/", "b", "a")],
 )
 def test_a_location_is_a_bucket_and_a_key(uri, bucket, key):
     location = Location(uri, "f")

@@ -1,6 +1,7 @@
 """Targets by PEFT's rules, from the names and shapes of the weights alone."""
 
 import pytest
+
 from lora_api.exit_codes import ExitCode
 from lora_api.lorajob import Lora
 from lora_trainer.errors import TrainerError

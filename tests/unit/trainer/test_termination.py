@@ -4,6 +4,7 @@ import errno
 import json
 
 import pytest
+
 from lora_api.exit_codes import ExitCode
 from lora_api.messages import TerminationMessage
 from lora_api.names import TERMINATION_MESSAGE_BYTES

@@ -1,0 +1,99 @@
+"""Carrying out a plan: the order of the writes, and what is told when one of them fails."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from lora_operator.cluster.client import ApiError
+from lora_operator.cluster.execute import execute
+from lora_operator.domain.errors import RefusedError
+from lora_operator.domain.events import Event, build_event
+from lora_operator.domain.observed import Observed
+from lora_operator.domain.plan import plan
+from lora_operator.reconcile.lorajob import LoRAJobReconciler
+from support.samples import lorajob
+from support.world import SETTINGS, START, World, read_lorajob
+
+
+class RecordingClient:
+    """Records writes, and fails those of some kinds."""
+
+    def __init__(self, **failures: Exception) -> None:
+        self.failures = failures
+        self.writes: list[str] = []
+        self.statuses: list[dict[str, Any]] = []
+
+    def _write(self, what: str) -> None:
+        if what in self.failures:
+            raise self.failures[what]
+        self.writes.append(what)
+
+    async def apply(self, document: dict[str, Any]) -> None:
+        self._write(document["kind"])
+
+    async def apply_status(self, document: dict[str, Any]) -> None:
+        self._write("status")
+        self.statuses.append(document)
+
+    async def create_event(self, document: dict[str, Any]) -> None:
+        self._write(document["reason"])
+
+
+class FixedObserver:
+    """Sees always the same."""
+
+    def __init__(self, observed: Observed | None) -> None:
+        self.observed = observed
+
+    async def observe(self, namespace: str, name: str) -> Observed | None:
+        return self.observed
+
+
+def reconcile(client: RecordingClient, observed: Observed | None) -> float | None:
+    reconciler = LoRAJobReconciler(client, FixedObserver(observed), SETTINGS, lambda: START)  # type: ignore[arg-type]
+    return asyncio.run(reconciler.reconcile("team-a", "support-bot"))
+
+
+def test_children_come_before_the_status_and_events_after_it() -> None:
+    client = RecordingClient()
+    assert reconcile(client, World.of().observed) == SETTINGS.missing_pod_interval
+    assert client.writes == ["ConfigMap", "Job", "status", "PreflightRunning"]
+
+
+def test_a_status_that_is_not_written_tells_nothing() -> None:
+    client = RecordingClient(status=ApiError(500, "etcd is away"))
+    observed = World.of().observed
+    with pytest.raises(ApiError):
+        asyncio.run(execute(client, observed.job, plan(observed, SETTINGS, START), START))  # type: ignore[arg-type]
+    assert client.writes == ["ConfigMap", "Job"]
+
+
+def test_a_refused_child_becomes_a_status() -> None:
+    client = RecordingClient(Job=RefusedError(status=403, subject="Job x", message="exceeded quota: count/jobs"))
+    assert reconcile(client, World.of().observed) == SETTINGS.refused_interval
+    assert client.writes == ["ConfigMap", "status", "QuotaExceeded"], "no preflight starts"
+    assert client.statuses[0]["status"]["failure"]["reason"] == "QuotaExceeded"
+
+
+def test_the_status_is_for_this_very_object() -> None:
+    client = RecordingClient()
+    observed = World.of().observed
+    reconcile(client, observed)
+    assert client.statuses[0]["metadata"]["uid"] == observed.job.uid
+
+
+def test_a_job_that_is_gone_needs_nothing() -> None:
+    client = RecordingClient()
+    assert reconcile(client, None) is None
+    assert client.writes == []
+
+
+def test_the_name_of_an_event_follows_from_what_it_says() -> None:
+    job, event = read_lorajob(lorajob()), Event("Normal", "Training", "Pod a trains")
+    name = build_event(job, 1, event, START)["metadata"]["name"]
+    later = START + timedelta(hours=1)
+    assert build_event(job, 1, event._replace(message="Pod b trains"), later)["metadata"]["name"] == name
+    assert build_event(job, 2, event, START)["metadata"]["name"] != name
+    assert build_event(job, 1, event._replace(salt="1-0"), START)["metadata"]["name"] != name
