@@ -16,7 +16,7 @@ from devcluster.settings import REGISTRY, REPOSITORY, Paths
 from devcluster.shell import DevclusterError, run, say, step
 
 IMAGES = ("operator", "trainer")
-DEBIAN_MIRROR = "http://deb.debian.org/debian"
+DEBIAN_RELEASE = "bookworm"
 BASE_PACKAGES = "ca-certificates,python3,python3-venv"
 BASE = "localhost/lora-devcluster-base:bookworm-1"  # raise the number when the base is to be made anew
 # Build store, registry and snapshot hold the trainer's 5 GiB once each, and a pull once more while it lasts.
@@ -72,11 +72,22 @@ def _ensure_base(paths: Paths) -> None:
     # In the state folder: /tmp may be small, or mounted without devices.
     with tempfile.TemporaryDirectory(dir=paths.state) as folder, step("made the base image"):
         root = Path(folder) / "root"
-        run(["debootstrap", "--variant=minbase", f"--include={BASE_PACKAGES}", "bookworm", str(root), DEBIAN_MIRROR])
+        packages = ["--variant=minbase", f"--include={BASE_PACKAGES}"]
+        run(["debootstrap", *packages, DEBIAN_RELEASE, str(root), _debian_mirror()])
         for waste in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
             shutil.rmtree(root / waste, ignore_errors=True)
         (Path(folder) / "Dockerfile").write_text("FROM scratch\nCOPY root /\n")
         run([*buildah, "build", *_isolation(), f"--tag={BASE}", folder])
+
+
+def _debian_mirror() -> str:
+    """The archive that this machine's own apt uses for the release."""
+    targets = run(["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"])
+    mirrors = (line.split()[1] for line in targets.splitlines() if line.split()[:1] == [DEBIAN_RELEASE])
+    mirror = next(mirrors, None)
+    if mirror is None:
+        raise DevclusterError(f"apt knows no archive of Debian {DEBIAN_RELEASE}: add one to /etc/apt/sources.list.d")
+    return mirror
 
 
 def _build_and_push(paths: Paths, name: str) -> str:
