@@ -50,7 +50,7 @@ def lorajob_crd() -> Schema:
         _column("Age", ".metadata.creationTimestamp", kind="date"),
         _column("Reason", ".status.reason", wide=True),
         _column("Base", ".spec.baseModel.uri", wide=True),
-        _column("ETA", ".status.progress.etaTime", kind="date", wide=True),
+        _column("ETA", ".status.progress.etaTime", wide=True),
     ]
     return _crd("LoRAJob", ["lj"], LoRAJobSpec, LoRAJobStatus, columns, name_rules)
 

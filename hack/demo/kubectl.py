@@ -34,8 +34,7 @@ def items(namespace: str, kind: str, selector: str = "") -> list[dict[str, Any]]
 
 def apply(namespace: str, *objects: dict[str, Any]) -> None:
     """Apply objects."""
-    document = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-    kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(document))
+    kubectl("-n", namespace, "apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, objects)))
 
 
 def condition(item: dict[str, Any] | None, condition_type: str) -> dict[str, Any]:

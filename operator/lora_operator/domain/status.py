@@ -92,7 +92,13 @@ class Draft:
     def succeeded(self, adapter: AdapterResult, step: int | None) -> "Draft":
         """Return the draft of a run whose adapter is published."""
         progress = self.status.progress or Progress()
-        done = {"activity": Activity.FINISHED, "percent": 100.0, "eta_time": None, "step": step or progress.step}
+        done = {
+            "activity": Activity.FINISHED,
+            "percent": 100.0,
+            "eta_time": None,
+            "step": step or progress.step,
+            "eval_loss": adapter.metrics.get("evalLoss", progress.eval_loss),
+        }
         draft = self._ended().update(
             adapter=adapter,
             adapter_digest_short=adapter.digest.removeprefix("sha256:")[:_SHORT_DIGEST],
