@@ -4,10 +4,11 @@ Here exceptions become exit codes and the termination message. The stories are i
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pydantic import ValidationError
 
@@ -36,7 +37,10 @@ def main() -> None:
     arguments = _parse(sys.argv[1:])
     if arguments.command == "preflight":
         leave_torch_out()
-    sys.exit(run(arguments.command, arguments.job))
+    code = run(arguments.command, arguments.job)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # not sys.exit, which waits for threads that still download after a signal
 
 
 def run(command: str, job_file: Path, stop: StopSignal | None = None) -> ExitCode:
@@ -56,9 +60,11 @@ def run(command: str, job_file: Path, stop: StopSignal | None = None) -> ExitCod
         error = as_trainer_error(caught)
         logger.error(str(error), exc_info=caught, extra={"fields": {"exitCode": int(error.exit_code)}})
         message, code = failure_message(error, progress.current.step or None), error.exit_code
+    stop.ignore()
     write_termination_message(message)
     if context is not None and code not in _NO_STORAGE:
         _upload_records(context)
+    server.shutdown()
     server.server_close()
     return code
 
@@ -107,8 +113,17 @@ def _story(command: str) -> "Callable[[Context], TerminationMessage]":
     return train
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose refusal is an invalid request, and not argparse's own exit code."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say how the command is used, and exit with 64."""
+        self.print_usage(sys.stderr)
+        self.exit(ExitCode.INVALID_REQUEST, f"{self.prog}: {message}\n")
+
+
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="lora-trainer", description="Check and train one LoRA job.")
+    parser = _Parser(prog="lora-trainer", description="Check and train one LoRA job.")
     parser.add_argument("command", choices=_COMMANDS)
     parser.add_argument("--job", type=Path, default=Path(JOB_FILE_PATH), help=f"job file (default: {JOB_FILE_PATH})")
     return parser.parse_args(arguments)

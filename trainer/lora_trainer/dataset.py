@@ -35,7 +35,7 @@ class ChatRow:
 
 @dataclass(frozen=True)
 class TextRow:
-    """Plain text, of which the completion is learned."""
+    """Plain text, of which the completion is learned. No chat template is applied to it: for that, write messages."""
 
     number: int
     prompt: str

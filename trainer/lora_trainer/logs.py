@@ -48,6 +48,7 @@ def log_to_stdout() -> None:
         root.removeHandler(old)
         old.close()
     _add(logging.StreamHandler(sys.stdout))
+    logging.captureWarnings(capture=True)
     root.setLevel(logging.WARNING)
     logger.setLevel(logging.INFO)
 

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lora_api.artifacts import MANIFEST_NAME, FileEntry, Manifest, digest_of
+from lora_api.artifacts import MANIFEST_NAME, FileEntry, Manifest
 from lora_trainer.context import Context
 from lora_trainer.errors import internal
 from lora_trainer.logs import log
@@ -64,18 +64,6 @@ def publish(context: Context, folder: Path, manifest: Manifest) -> Location:
         raise internal(f"spec.output.uri: {target.uri} has no manifest after it was written", "check the S3 server")
     log("adapter published", uri=target.uri, digest=manifest.digest)
     return target
-
-
-def verify(context: Context, target: Location) -> Manifest:
-    """Read a published adapter back, hash every file, and return its manifest. Raises 70 where a byte differs."""
-    manifest = Manifest.model_validate_json(context.storage.read(target / MANIFEST_NAME))
-    if digest_of(manifest.files) != manifest.digest:
-        raise internal(f"{target.uri}: the manifest's digest is not that of its files")
-    for entry in manifest.files:
-        content = context.storage.read(target / entry.path)
-        if hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise internal(f"{target.uri}/{entry.path} is not what the manifest says")
-    return manifest
 
 
 def _is_published(context: Context, target: Location, digest: str) -> bool:

@@ -37,7 +37,7 @@ class Recorder:
         spent = sum(each for each, _ in self._recent)
         speed = round(sum(each for _, each in self._recent) / max(spent, 1e-9), 1)
         self._progress.step(step, self._total_steps, spent / len(self._recent))
-        self._progress.update(epoch=round(epoch, 4), loss=values["loss"], tokens_per_second=speed)
+        self._progress.update(epoch=round(epoch, 4), loss=_shown(values["loss"]), tokens_per_second=speed)
         line = {"step": step, "epoch": round(epoch, 4), **values, "tokens": tokens, "tokensPerSecond": speed}
         self._write(line)
         if step == self._total_steps or time.monotonic() - self._logged_time > _LOG_SECONDS:
@@ -47,7 +47,7 @@ class Recorder:
     def evaluation(self, step: int, loss: float, tokens: int) -> None:
         """Record an evaluation: its loss, mean over `tokens` supervised tokens."""
         self._evaluations.append((step, loss))
-        self._progress.update(eval_loss=loss)
+        self._progress.update(eval_loss=_shown(loss))
         self._write({"step": step, "evalLoss": loss, "evalTokens": tokens})
         log("evaluation", step=step, evalLoss=loss)
 
@@ -67,3 +67,8 @@ class Recorder:
         line |= {"time": datetime.now(UTC).isoformat(timespec="milliseconds")}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def _shown(loss: float) -> float:
+    """Return a loss as people read it; the exact one is in metrics.jsonl."""
+    return round(loss, 4)

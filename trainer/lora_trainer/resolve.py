@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lora_api.lorajob import DataFormat, LoRAJobSpec
+from lora_api.lorajob import DataFormat, LoRAJobSpec, Precision
 from lora_api.messages import Activity, Resolved
 from lora_trainer.base_model import BaseModel, describe_base, download_small_files
 from lora_trainer.chat import ChatTokenizer
@@ -70,7 +70,6 @@ def resolve(context: Context) -> Resolution:
     _check_truncation(spec, data, max_length, train.truncated + validation.truncated)
 
     plan = choose_plan(spec.training, len(train.examples), max_length, gpu=spec.resources.gpus > 0)
-    bytes_per_value = 2 if spec.resources.gpus > 0 else 4
     resolved = Resolved(
         base_revision=base.revision,
         dataset_digest=data.digest,
@@ -80,12 +79,19 @@ def resolve(context: Context) -> Resolution:
         parameters=base.parameters,
         trainable_parameters=trainable,
         plan=plan,
-        memory_estimate=estimate_memory(base.config, base.parameters, trainable, plan, bytes_per_value),
+        memory_estimate=estimate_memory(base.config, base.parameters, trainable, plan, _bytes_per_value(spec)),
     )
     report = _report(spec, resolved, data, train, validation, targets)
     for warning in report.warnings:
         warn(warning)
     return Resolution(base, tokenizer, train.examples, validation.examples, report)
+
+
+def _bytes_per_value(spec: LoRAJobSpec) -> int:
+    """Return the bytes of a weight, as far as they are known before the device is: Auto is bfloat16 on a GPU."""
+    precision = spec.training.precision
+    full = precision is Precision.FP32 or (precision is Precision.AUTO and spec.resources.gpus == 0)
+    return 4 if full else 2
 
 
 def _load_tokenizer(folder: Path, location: Location) -> Any:

@@ -40,6 +40,11 @@ class StopSignal:
         signal.signal(signal.SIGTERM, self._handle)
         signal.signal(signal.SIGINT, self._handle)
 
+    def ignore(self) -> None:
+        """Ignore both from now on: the process is writing its last words."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """Let the first signal only set the flag while the block runs; the block looks at it itself."""

@@ -21,7 +21,9 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    FlexibleChecksumError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
 )
@@ -40,6 +42,8 @@ _PARALLEL_FILES = 4
 _SINGLE_PUT_BYTES = 512 * 2**20  # above it several parts; S3 itself refuses one PUT above 5 GiB
 _TRANSFER = TransferConfig(max_concurrency=4)
 
+# Connect, read and TLS errors, transfers that gave up, and content that arrived damaged.
+_TROUBLED = (BotoConnectionError, HTTPClientError, Boto3Error, IncompleteReadError, FlexibleChecksumError)
 _DENIED = {
     "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
     "TokenRefreshRequired", "AllAccessDisabled", "AccountProblem", "Forbidden", "401", "403",
@@ -144,8 +148,11 @@ class Storage:
                     f"{folder.field}: {folder.uri}/{file.path} came with another size than it was listed with"
                 )
 
-        with ThreadPoolExecutor(_PARALLEL_FILES) as pool:
+        pool = ThreadPoolExecutor(_PARALLEL_FILES)
+        try:
             list(pool.map(fetch, files))
+        finally:  # after a failure or a signal, do not wait for the other files
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def write(self, file: Location, content: bytes) -> None:
         """Store an object, over what is there."""
@@ -189,9 +196,7 @@ def explain(error: Exception, location: Location) -> TrainerError:
         return _no_permission(f"{where}: no S3 credentials were found")
     if isinstance(error, ClientError):
         return _explain_answer(error, location, where)
-    if isinstance(
-        error, (BotoConnectionError, HTTPClientError, Boto3Error)
-    ):  # connect, read and TLS errors; transfers that gave up
+    if isinstance(error, _TROUBLED):  # connect, read and TLS errors; transfers that gave up
         return TrainerError(
             ExitCode.SERVICE_UNAVAILABLE,
             f"{where}: S3 did not answer ({type(error).__name__})",

@@ -10,7 +10,6 @@ What differs from the parent, and why:
 """
 
 import inspect
-import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +21,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from lora_api.lorajob import Scheduler
 from lora_api.messages import Activity
-from lora_trainer.errors import diverged, internal
+from lora_trainer.guard import LossGuard
 from lora_trainer.prepare import Example
 from lora_trainer.progress import ProgressState
 from lora_trainer.recorder import Recorder
@@ -31,10 +30,6 @@ from lora_trainer.signals import InterruptionError, StopSignal
 
 IGNORED = -100
 """Label of a token that is not learned."""
-_EXPLOSION = 3.0
-"""A loss this many times above both its first value and that of blind guessing will not come back."""
-_MAX_SKIPPED_STEPS = 20
-"""FP16 only: overflows in a row, each of which halves the loss scale; 20 take it from 65,536 to below 1."""
 
 Batch = dict[str, torch.Tensor]
 
@@ -97,8 +92,8 @@ class LoraTrainer(Trainer):
         self._step_loss = torch.zeros(())
         self._step_tokens: torch.Tensor | int = 0
         self._step_started = time.monotonic()
-        self._first_loss: float | None = None
-        self._skipped = 0
+        vocabulary = _base_of(model).config.get_text_config().vocab_size
+        self._guard = LossGuard(vocabulary, scales_loss=self.accelerator.scaler is not None)
 
     def run(self) -> None:
         """Train to the end and evaluate there. Raises `InterruptionError` after a signal, 80 when it diverges."""
@@ -168,29 +163,8 @@ class LoraTrainer(Trainer):
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
         """Clip, and guard: this runs once a step, after the gradients and before the weights change."""
         norm = super()._clip_grad_norm(model)
-        self._guard(float(self._step_loss), float(norm))
+        self._guard.check_step(self.state.global_step + 1, float(self._step_loss), float(norm))
         return norm
-
-    def _guard(self, loss: float, norm: float) -> None:
-        step = self.state.global_step + 1
-        hint = "lower spec.training.learningRate, or look for extreme rows in the data"
-        if not math.isfinite(loss):
-            raise diverged(f"the loss of step {step} is {loss}", hint)
-        self._first_loss = loss if self._first_loss is None else self._first_loss
-        guessing = math.log(max(_base_of(self.model).config.get_text_config().vocab_size, 2))
-        if loss > _EXPLOSION * max(self._first_loss, guessing):
-            raise diverged(f"the loss of step {step} is {loss:.4g}, after {self._first_loss:.4g} at first", hint)
-        if not math.isfinite(norm):
-            self._skipped += 1
-            if self.accelerator.scaler is None or self._skipped > _MAX_SKIPPED_STEPS:
-                raise diverged(f"the gradient of step {step} is {norm}", hint)
-            return
-        self._skipped = 0
-        if norm == 0.0:
-            raise internal(
-                f"the gradient of step {step} is exactly zero: the adapter takes no part in the model",
-                "check spec.lora.targetModules",
-            )
 
     def evaluation_loop(self, dataloader: Any, description: str, *_: Any, **options: Any) -> EvalLoopOutput:
         """Return the mean loss over all supervised tokens of the set: the same for every batch size."""
@@ -205,9 +179,8 @@ class LoraTrainer(Trainer):
                 loss, count = self.summed_loss(model, self._prepare_inputs(batch))
             total, tokens = total + float(loss), tokens + int(count)
         mean = total / tokens
-        if not math.isfinite(mean):
-            raise diverged(f"the evaluation loss after step {self.state.global_step} is {mean}")
         self._recorder.evaluation(self.state.global_step, mean, tokens)
+        self._guard.check_evaluation(self.state.global_step, mean)
         self._progress.enter(Activity.TRAINING)
         return EvalLoopOutput(None, None, {"eval_loss": mean}, len(dataloader.dataset))  # type: ignore[arg-type]
 

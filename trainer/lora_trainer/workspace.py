@@ -73,10 +73,13 @@ def open_workspace(run_name: str) -> Workspace:
 def prepare_environment(workspace: Workspace) -> None:
     """Point caches and temporary files into the workspace, switch the hub off, and size the thread pools."""
     temporary = str(workspace.folder("tmp"))
-    os.environ |= _OFFLINE | {"TMPDIR": temporary, "HF_HOME": str(workspace.folder("home") / "huggingface")}
+    home = workspace.folder("home")
+    os.environ |= _OFFLINE | {"TMPDIR": temporary, "HF_HOME": str(home / "huggingface")}
+    os.environ |= {"TORCHINDUCTOR_CACHE_DIR": str(home / "inductor"), "TRITON_CACHE_DIR": str(home / "triton")}
+    os.environ.setdefault("USER", "trainer")  # torch asks for a name, and the uid of a pod has none
     tempfile.tempdir = temporary
-    if not os.access(os.environ.get("HOME", "/"), os.W_OK):
-        os.environ["HOME"] = str(workspace.folder("home"))
+    if not os.access(os.environ.get("HOME", ""), os.W_OK):
+        os.environ["HOME"] = str(home)
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_cpus()))
     # Threads that wait for each other sleep instead of spinning: on a shared or throttled CPU spinning eats the quota.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

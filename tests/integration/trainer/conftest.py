@@ -32,6 +32,8 @@ from lora_trainer import cli
 from lora_trainer.logs import JsonFormatter
 from unit.trainer.tiny_tokenizer import CHATML, CHATML_SPECIALS, tiny_tokenizer
 
+torch.set_num_threads(1)  # where other tests imported torch before
+
 ANSWERS = ["Paris.", "The capital of Spain is Madrid.", "Yes", "No, thanks. I am fine.", "Hello there, how are you?"]
 
 

