@@ -21,6 +21,11 @@ class Listener:
     inode: str
 
 
+def is_free(address: str, port: int) -> bool:
+    """Whether `address:port` could be bound now."""
+    return not any(conflicts(listener, address, port) for listener in listeners())
+
+
 def check_free(name: str, address: str, port: int) -> None:
     """Raises with the holder's name if `address:port` cannot be bound."""
     for listener in listeners():

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devcluster.ports import check_free
+from devcluster.ports import check_free, is_free
 from devcluster.settings import Paths
 from devcluster.shell import DevclusterError, say, step
 
 POLL_SECONDS = 0.1
 HEALTH_GRACE_SECONDS = 15  # a running program may be busy, or heal by itself once its neighbour is back
 START_SECONDS = 90
+PORT_SECONDS = 5  # a process that has just gone holds its sockets until the last of its threads has gone too
 STOP_SECONDS = 40  # the API server drains its watches first
 LOG_LIMIT_BYTES = 50 * 2**20
 
@@ -48,6 +49,7 @@ def ensure(paths: Paths, component: Component) -> bool:
             return False
         say(f"{component.name} is {'unhealthy' if recorded.argv == component.argv else 'outdated'}: restarting it")
         stop(paths, component.name)
+    _wait_until(lambda: all(is_free(*each) for each in component.listens), PORT_SECONDS)
     for address, port in component.listens:
         check_free(component.name, address, port)
     with step(f"started {component.name}"):
