@@ -20,16 +20,17 @@ from devcluster.s3 import s3_server
 from devcluster.settings import Paths
 from devcluster.shell import DevclusterError, say, step
 
-# kubelet first, so that it starts nothing anew; the API server before etcd, which it needs to end in peace.
+# kubelet first, so that it starts nothing anew; then the containers, whose watches the API server would wait for; the
+# API server before etcd, which it needs to end in peace.
 STOP_ORDER = (
     "kubelet",
+    "containerd",
     "kube-proxy",
     "coredns",
     "kube-scheduler",
     "kube-controller-manager",
     "kube-apiserver",
     "etcd",
-    "containerd",
     "registry",
     "versitygw",
 )
