@@ -32,6 +32,16 @@ class Condition(StatusModel):
     """Why, in a sentence for people."""
 
 
+ConditionList = Annotated[
+    list[Condition],
+    Field(
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    ),
+]
+"""`status.conditions`: one entry a type, which several writers can own by server-side apply."""
+
+
 def set_condition(conditions: Iterable[Condition], new: Condition) -> tuple[Condition, ...]:
     """Return the conditions with `new` in place of the one of its type.
 

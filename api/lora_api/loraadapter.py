@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from lora_api.base import ApiModel, ShortString, StatusModel, UriRule
-from lora_api.conditions import Condition
-from lora_api.lorajob import Storage
+from lora_api.conditions import ConditionList
+from lora_api.sources import Storage
 
 AdapterUri = Annotated[
     str,
@@ -68,13 +68,7 @@ class LoRAAdapterStatus(StatusModel):
 
     observed_generation: int | None = None
     """Generation that this status speaks of."""
-    conditions: Annotated[
-        list[Condition],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = []
+    conditions: ConditionList = []
     """Observations, one of a type."""
     digest: str | None = None
     """Digest that is to be served."""

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from lora_api.base import StatusModel
-from lora_api.conditions import Condition
+from lora_api.conditions import ConditionList
 from lora_api.messages import AdapterResult, Progress, Resolved
 
 
@@ -67,13 +67,7 @@ class LoRAJobStatus(StatusModel):
 
     observed_generation: int | None = None
     """Generation that this status speaks of."""
-    conditions: Annotated[
-        list[Condition],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = []
+    conditions: ConditionList = []
     """Observations, one of a type."""
     phase: Phase | None = None
     """Summary for people; read the conditions instead."""

@@ -8,17 +8,9 @@ when its behaviour is there.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lora_api.lorajob import (
-    ActivationCheckpointing,
-    DataFormat,
-    DeletionPolicy,
-    FailurePolicy,
-    Initialization,
-    LoRAJobSpec,
-    Objective,
-    Preflight,
-    Task,
-)
+from lora_api.lorajob import DeletionPolicy, FailurePolicy, LoRAJobSpec, Preflight
+from lora_api.sources import DataFormat
+from lora_api.training import ActivationCheckpointing, Initialization, Objective, Task
 
 
 class Unsupported(NamedTuple):

@@ -7,16 +7,17 @@ from typing import Any
 from demo.answers import answers, fetch_folder, verify
 from demo.kubectl import condition, get, kubectl
 from support.lorajobs import LoRAJobs
-from support.wait import until
+from support.wait import wait_for
 
 
 def test_a_job_ends_with_a_verified_adapter_that_changes_the_answers(s3: Any, jobs: LoRAJobs, tmp_path: Path) -> None:
     name = jobs.apply(jobs.sample("support-bot"))
 
-    step = until(
-        lambda: (jobs.get(name).get("status", {}).get("progress") or {}).get("step"), "progress in status", 300
+    wait_for(
+        "a finished step in the status",
+        lambda: jobs.get(name).get("status", {}).get("progress", {}).get("step"),
+        seconds=300,
     )
-    assert step > 0
     job = jobs.wait_for(name, "Succeeded")
 
     status = job["status"]
@@ -26,7 +27,7 @@ def test_a_job_ends_with_a_verified_adapter_that_changes_the_answers(s3: Any, jo
     assert status["resolved"]["rows"] + status["resolved"]["validationRows"] == 60
     assert status["progress"]["percent"] == 100
 
-    adapter = until(lambda: get(jobs.namespace, "loraadapter", name), "the LoRAAdapter", 30)
+    adapter = wait_for("the LoRAAdapter", lambda: get(jobs.namespace, "loraadapter", name))
     source = adapter["spec"]["source"]
     assert (source["uri"], source["digest"]) == (status["adapter"]["uri"], status["adapter"]["digest"])
     assert adapter["spec"]["servedName"] == name

@@ -4,7 +4,7 @@ from typing import Any
 
 from demo.kubectl import get, items, kubectl
 from support.lorajobs import LoRAJobs
-from support.wait import until
+from support.wait import wait_for
 
 SYSTEM = "lora-system"
 
@@ -35,14 +35,14 @@ def test_the_operator_is_killed_in_the_middle_and_the_job_ends_as_if_nothing_had
     job = jobs.sample("survivor", training={"maxSteps": 8, "effectiveBatchSize": 4})
     name = jobs.apply(job)
 
-    until(lambda: jobs.children("jobs", name, "preflight"), "the preflight Job", 60)
+    wait_for("the preflight Job", lambda: jobs.children("jobs", name, "preflight"), seconds=60)
     dead = kill_operator()
-    until(lambda: ready_operator_other_than(dead), "a new operator", 90)
-    until(lambda: jobs.children("pods", name, "train"), "the training pod", 240)
+    wait_for("a new operator", lambda: ready_operator_other_than(dead), seconds=90)
+    wait_for("the training pod", lambda: jobs.children("pods", name, "train"), seconds=240)
     kill_operator()
 
     finished = jobs.wait_for(name, "Succeeded")
-    adapter = until(lambda: get(jobs.namespace, "loraadapter", name), "the LoRAAdapter", 60)
+    adapter = wait_for("the LoRAAdapter", lambda: get(jobs.namespace, "loraadapter", name), seconds=60)
 
     assert adapter["spec"]["source"]["digest"] == finished["status"]["adapter"]["digest"]
     assert len(items(jobs.namespace, "loraadapter")) == 1

@@ -10,20 +10,19 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import kubernetes
 import yaml
 
 from lora_api.crd import all_crds
 from lora_operator.cluster.permissions import RULES
+from support.wait import wait_for
 
-T = TypeVar("T")
 _OPERATOR_USER = "lora-operator"
 _BINARIES = ("etcd", "kube-apiserver", "kubectl")
 
@@ -48,16 +47,6 @@ class ApiServer:
         """Run kubectl, and return what it said."""
         command = [self.kubectl, "--kubeconfig", str(self.kubeconfig), *arguments]
         return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
-
-
-def wait_for(what: str, look: Callable[[], T | None], *, seconds: float = 30.0) -> T:
-    """Return what `look` finds, as soon as it finds something. Fails with `what` after the deadline."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := look():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds:.0f} s: {what}")
 
 
 def free_port() -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from demo.kubectl import apply, condition, get, items, kubectl
-from support.wait import until
+from support.wait import wait_for
 
 SAMPLE = Path(__file__).resolve().parents[2] / "manifests" / "samples" / "lorajob.yaml"
 END_SECONDS = 400
@@ -51,10 +51,10 @@ class LoRAJobs:
 
     def wait_for(self, name: str, condition_type: str, seconds: float = END_SECONDS) -> dict[str, Any]:
         """Return the job once the condition is True; fail early when the job ends in another way."""
-        job = until(
-            lambda: self._with_condition(name, {condition_type, "Failed", "Succeeded"}),
+        job = wait_for(
             f"{name}: {condition_type}",
-            seconds,
+            lambda: self._with_condition(name, {condition_type, "Failed", "Succeeded"}),
+            seconds=seconds,
             state=lambda: self.get(name).get("status"),
         )
         assert condition(job, condition_type).get("status") == "True", job["status"]

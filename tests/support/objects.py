@@ -7,8 +7,9 @@ from typing import Any
 from kubernetes.dynamic.exceptions import NotFoundError
 
 from lora_api.messages import TerminationMessage
-from support.apiserver import ApiServer, wait_for
+from support.apiserver import ApiServer
 from support.samples import PREFLIGHT_DONE, TRAIN_DONE
+from support.wait import wait_for
 
 Document = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""Waiting in tests: for a condition, with a deadline, never for a time."""
+"""Waiting in tests: for something to be seen, with a deadline, never for a time."""
 
 import threading
 import time
@@ -7,18 +7,22 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-INTERVAL_SECONDS = 0.25
+INTERVAL_SECONDS = 0.1
 
 
-def until(
-    probe: Callable[[], T | None], what: str, seconds: float = 60, state: Callable[[], object] | None = None
+def wait_for(
+    what: str,
+    look: Callable[[], T | None],
+    *,
+    seconds: float = 30.0,
+    state: Callable[[], object] | None = None,
 ) -> T:
-    """Return the first true value of the probe; fail with `what`, and the state if asked, after the deadline."""
+    """Return what `look` finds, as soon as it finds something; fail with `what`, and the state, after the deadline."""
     deadline = time.monotonic() + seconds
     pause = threading.Event()
-    while not (value := probe()):
+    while not (found := look()):
         if time.monotonic() > deadline:
             seen = f"; last seen: {state()}" if state else ""
-            raise AssertionError(f"after {seconds:.0f} s still not: {what}{seen}")
+            raise AssertionError(f"not within {seconds:.0f} s: {what}{seen}")
         pause.wait(INTERVAL_SECONDS)
-    return value
+    return found

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from lora_api.lorajob import DataFormat
+from lora_api.sources import DataFormat
 from lora_trainer.errors import TrainerError, bad_data
 
 MAX_BAD_ROWS = 10

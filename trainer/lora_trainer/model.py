@@ -11,7 +11,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from lora_api.lorajob import Lora, LoRAJobSpec, Precision
+from lora_api.lorajob import LoRAJobSpec
+from lora_api.training import Lora, Precision
 from lora_trainer.errors import invalid_request
 from lora_trainer.logs import log
 from lora_trainer.target_modules import Shape, ranks, resolve_targets

@@ -5,8 +5,8 @@ Pure arithmetic. The same numbers come out of a preflight and of a training, on 
 
 import math
 
-from lora_api.lorajob import Training
 from lora_api.messages import Plan
+from lora_api.training import Training
 
 DEFAULT_EPOCHS = 2.0
 

@@ -10,8 +10,8 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from lora_api.base import StatusModel
-from lora_api.lorajob import DataFormat
 from lora_api.messages import Resolved, Servability
+from lora_api.sources import DataFormat
 from lora_trainer.context import Context
 
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "lora-operator")

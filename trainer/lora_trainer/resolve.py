@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lora_api.lorajob import DataFormat, LoRAJobSpec, Precision
+from lora_api.lorajob import LoRAJobSpec
 from lora_api.messages import Activity, Resolved
+from lora_api.sources import DataFormat
+from lora_api.training import Precision
 from lora_trainer.base_model import BaseModel, describe_base, download_small_files
 from lora_trainer.chat import ChatTokenizer
 from lora_trainer.context import Context

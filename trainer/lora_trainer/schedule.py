@@ -5,7 +5,7 @@ Pure. Written out here because the parent's warm-up starts at zero, so the first
 
 import math
 
-from lora_api.lorajob import Scheduler
+from lora_api.training import Scheduler
 
 _MINIMUM_SHARE = 0.1
 """Where the cosine ends."""

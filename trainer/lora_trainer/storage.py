@@ -30,7 +30,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from lora_api.exit_codes import ExitCode
-from lora_api.lorajob import Storage as StorageSpec
+from lora_api.sources import Storage as StorageSpec
 from lora_trainer.errors import TrainerError, internal, invalid_request, not_found
 
 # Three attempts of at most 5 s to connect and 20 s of silence, with about 3 s between them: 53 s for a dead endpoint

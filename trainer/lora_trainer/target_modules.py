@@ -6,7 +6,7 @@ Pure, so that the preflight can answer it from the headers of the weight files, 
 import re
 from collections.abc import Mapping
 
-from lora_api.lorajob import Lora
+from lora_api.training import Lora
 from lora_trainer.errors import TrainerError, invalid_request
 
 ALL_LINEAR = "all-linear"

@@ -8,9 +8,9 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from lora_api.artifacts import Manifest, ManifestBaseModel, ManifestDataset, ManifestJob, digest_of
-from lora_api.lorajob import Training
 from lora_api.messages import Activity, AdapterResult, Plan, Resolved, TerminationMessage
 from lora_api.reasons import Reason
+from lora_api.training import Training
 from lora_trainer.base_model import BaseModel, download_base
 from lora_trainer.context import Context
 from lora_trainer.errors import invalid_request

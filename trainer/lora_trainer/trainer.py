@@ -19,8 +19,8 @@ from torch.nn import functional
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
-from lora_api.lorajob import Scheduler
 from lora_api.messages import Activity
+from lora_api.training import Scheduler
 from lora_trainer.guard import LossGuard
 from lora_trainer.prepare import Example
 from lora_trainer.progress import ProgressState

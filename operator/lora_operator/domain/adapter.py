@@ -4,9 +4,10 @@ It has no owner reference: the adapter outlives its job. Whose it is says the jo
 wrote by hand, or that another job made, is never touched.
 """
 
-from lora_api.lorajob import LoRAJobSpec, Storage
+from lora_api.lorajob import LoRAJobSpec
 from lora_api.messages import AdapterResult
 from lora_api.names import API_VERSION
+from lora_api.sources import Storage
 from lora_operator.domain.children import labels
 from lora_operator.domain.observed import AdapterView, Document, ObservedJob
 

@@ -4,7 +4,7 @@ It passes the "restricted" Pod Security Standard, gets no API token, and takes f
 Secrets are named, never read: the kubelet hands them to the container.
 """
 
-from lora_api.lorajob import LoRAJobSpec, Resources, Scheduling, Storage
+from lora_api.lorajob import LoRAJobSpec
 from lora_api.names import (
     JOB_FILE_DIRECTORY,
     JOB_FILE_PATH,
@@ -14,6 +14,8 @@ from lora_api.names import (
     TERMINATION_LOG_PATH,
     TRAINER_CONTAINER,
 )
+from lora_api.placement import Resources, Scheduling
+from lora_api.sources import Storage
 from lora_operator.domain.children import labels, names_of, without_reserved
 from lora_operator.domain.observed import Document, ObservedJob, Stage
 from lora_operator.domain.settings import Settings

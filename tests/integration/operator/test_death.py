@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from support.apiserver import ApiServer, install_crds, wait_for
+from support.apiserver import ApiServer, install_crds
 from support.operator_process import Operator
+from support.wait import wait_for
 
 
 @pytest.mark.skipif("LORA_TEST_KUBECONFIG" in os.environ, reason="would remove every LoRAAdapter of your cluster")

@@ -2,10 +2,10 @@
 
 import pytest
 
-from support.apiserver import wait_for
 from support.objects import Document, Objects, condition
 from support.operator_process import Operator
 from support.samples import ADAPTER, DIGEST, PREFLIGHT_DONE, TRAIN_DONE, lorajob
+from support.wait import wait_for
 
 PREFLIGHT, TRAIN = "support-bot-1-preflight", "support-bot-1-train"
 

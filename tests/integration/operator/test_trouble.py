@@ -1,10 +1,10 @@
 """The operator process and jobs that cannot go on, against a real API server."""
 
 from lora_api.messages import TerminationMessage
-from support.apiserver import wait_for
 from support.objects import Document, Objects, condition
 from support.operator_process import Operator
 from support.samples import PREFLIGHT_DONE, lorajob
+from support.wait import wait_for
 
 PREFLIGHT = "support-bot-1-preflight"
 

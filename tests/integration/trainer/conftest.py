@@ -89,12 +89,12 @@ def s3_server(tmp_path_factory):
 
 
 def versitygw() -> Path:
-    """Return the server's binary, or skip: it is built with the development cluster."""
+    """Return the server's binary, which is built with the development cluster."""
     if os.environ.get("LORA_DEVCLUSTER_BIN"):
         return Path(os.environ["LORA_DEVCLUSTER_BIN"]) / "versitygw"
     found = sorted(Path.home().glob(".cache/lora-devcluster/*/versitygw"))
     if not found:
-        pytest.skip("no versitygw: set LORA_DEVCLUSTER_BIN, or LORA_S3_ENDPOINT and the AWS keys of a server")
+        pytest.fail("no S3 server: run `make cluster-up`, or set LORA_S3_ENDPOINT and its AWS keys")
     return found[-1]
 
 

@@ -5,8 +5,8 @@ from array import array
 import pytest
 import torch
 
-from lora_api.lorajob import Lora, Scheduler, Training
 from lora_api.messages import Plan
+from lora_api.training import Lora, Scheduler, Training
 from lora_trainer.model import add_adapter, load_base
 from lora_trainer.prepare import Example
 from lora_trainer.progress import ProgressState

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lora_api.exit_codes import ExitCode
-from lora_api.lorajob import DataFormat
+from lora_api.sources import DataFormat
 from lora_trainer.dataset import read_rows
 from lora_trainer.errors import TrainerError
 

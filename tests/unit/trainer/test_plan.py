@@ -2,7 +2,7 @@
 
 import pytest
 
-from lora_api.lorajob import Scheduler, Training
+from lora_api.training import Scheduler, Training
 from lora_trainer.plan import choose_plan, evaluation_interval, halved, micro_batch_size, total_steps, warmup_steps
 from lora_trainer.schedule import rate_share
 

@@ -5,7 +5,7 @@ from array import array
 import pytest
 
 from lora_api.exit_codes import ExitCode
-from lora_api.lorajob import DataFormat
+from lora_api.sources import DataFormat
 from lora_trainer.chat import ChatTokenizer
 from lora_trainer.dataset import ChatRow, RowSet
 from lora_trainer.errors import TrainerError
