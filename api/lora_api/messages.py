@@ -37,7 +37,7 @@ class Progress(StatusModel):
     percent: float | None = None
     """Finished share of the run, 0 to 100."""
     loss: float | None = None
-    """Training loss of the last logged step, mean over supervised tokens."""
+    """Training loss of the last step, mean over supervised tokens; of the last tenth of the steps when finished."""
     eval_loss: float | None = None
     """Last evaluation loss, mean over all supervised tokens of the validation set."""
     tokens_per_second: float | None = None

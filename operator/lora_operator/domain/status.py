@@ -97,6 +97,7 @@ class Draft:
             "percent": 100.0,
             "eta_time": None,
             "step": step or progress.step,
+            "loss": adapter.metrics.get("trainLoss", progress.loss),
             "eval_loss": adapter.metrics.get("evalLoss", progress.eval_loss),
         }
         draft = self._ended().update(
