@@ -54,8 +54,8 @@ def log_to_stdout() -> None:
 
 
 def log_to_file(path: Path) -> None:
-    """Send the same to a file."""
-    _add(logging.FileHandler(path, encoding="utf-8"))
+    """Send the same to a file, which begins with this process."""
+    _add(logging.FileHandler(path, mode="w", encoding="utf-8"))
 
 
 def _add(handler: logging.Handler) -> None:

@@ -9,11 +9,17 @@ from lora_trainer.logs import warn
 
 
 def upload_records(context: Context) -> None:
-    """Store log.jsonl and metrics.jsonl of this process, as far as they are there."""
+    """Store what this process logged and measured, as far as it did.
+
+    The log follows those of the pods before it in this run: the preflight, and attempts that failed. Measurements
+    replace theirs, because an attempt measures the whole run.
+    """
     layout, workspace = context.layout, context.workspace
-    for local, uri in ((workspace.metrics, layout.metrics), (workspace.log, layout.log)):
+    for local, uri, follows in ((workspace.metrics, layout.metrics, False), (workspace.log, layout.log, True)):
         try:
             if local.exists():
-                context.storage.write(context.output(uri), local.read_bytes())
+                target = context.output(uri)
+                before = context.storage.read_if_there(target) if follows else None
+                context.storage.write(target, (before or b"") + local.read_bytes())
         except (TrainerError, OSError) as error:
             warn("a record was not stored", uri=uri, error=type(error).__name__)

@@ -64,6 +64,9 @@ def test_preflight_and_training_end_with_an_adapter_that_is_what_was_trained(
 
     lines = s3.get_object(Bucket=bucket, Key="out/team-a/bot/runs/1/metrics.jsonl")["Body"].read().splitlines()
     assert [json.loads(line)["step"] for line in lines if b'"loss"' in line] == [1, 2, 3, 4, 5, 6]
+    log = s3.get_object(Bucket=bucket, Key="out/team-a/bot/runs/1/log.jsonl")["Body"].read().splitlines()
+    started = [line["command"] for line in map(json.loads, log) if line["message"] == "started"]
+    assert started == ["preflight", "train"], "the log of a run has those of all its pods"
 
 
 def test_the_same_request_gives_the_same_digest_and_is_published_once(s3, bucket, job, lora_trainer):
