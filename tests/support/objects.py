@@ -57,11 +57,15 @@ class Objects:
         self._resource(kind).patch(body=change, name=name, namespace=self.namespace, content_type=content)
 
     def delete(self, kind: str, name: str) -> None:
-        """Delete an object, and wait until it is gone; nothing here collects what it owned."""
+        """Delete an object, and wait until it is gone, even if another takes its name at once.
+
+        Nothing here collects what it owned.
+        """
+        uid = self.wait(kind, name)["metadata"]["uid"]
         options = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
         self._resource(kind).delete(name=name, namespace=self.namespace, body=options)
         self.server.run_kubectl("patch", kind, name, "-n", self.namespace, "--type=merge", "-p", _NO_FINALIZERS)
-        wait_for(f"{kind} {name} is gone", lambda: self.get(kind, name) is None)
+        wait_for(f"{kind} {name} is gone", lambda: (self.get(kind, name) or _NOTHING)["metadata"]["uid"] != uid)
 
     def set_status(self, kind: str, name: str, status: Document) -> None:
         """Write the status of an object, as its controller does."""
@@ -133,6 +137,7 @@ class Objects:
         return self.wait_for_condition(name, "Succeeded", "True")
 
 
+_NOTHING: Document = {"metadata": {"uid": ""}}
 _NO_FINALIZERS = json.dumps({"metadata": {"finalizers": None}})
 
 
