@@ -35,7 +35,6 @@ class Reason(StrEnum):
     ACCEPTED = "Accepted"
     PREFLIGHT_RUNNING = "PreflightRunning"
     PREFLIGHT_SUCCEEDED = "PreflightSucceeded"
-    PREFLIGHT_FAILED = "PreflightFailed"
     PREFLIGHT_SKIPPED = "PreflightSkipped"
     WAITING_FOR_POD = "WaitingForPod"
     POD_SCHEDULED = "PodScheduled"

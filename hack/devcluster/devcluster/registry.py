@@ -38,10 +38,6 @@ def restore_manifests(paths: Paths, references: list[str]) -> None:
             _put_manifest(reference, file.read_bytes())
 
 
-def has_image(reference: str) -> bool:
-    return http_ok(manifest_url(reference))
-
-
 def remove_unused_blobs(paths: Paths, references: list[str]) -> None:
     """Layers and manifests that none of these images needs."""
     wanted = {reference.rpartition(":")[2] for reference in references}

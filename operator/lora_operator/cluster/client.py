@@ -1,4 +1,4 @@
-"""The API server over HTTP: get, list, server-side apply, delete, events. The only place that knows status codes.
+"""The API server over HTTP: get, list, server-side apply, events. The only place that knows status codes.
 
 Objects are plain JSON, not the client's typed models: those cost several times the memory, and drop fields that they
 do not know. What is not there is None; what the server refuses is `RefusedError`; everything else is `ApiError`.
@@ -114,15 +114,6 @@ class Client:
             if error.status in _REFUSALS and not subresource:
                 raise _refused(document, error) from error
             raise
-
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
-        """Delete one very object, and in the background what it owns. Nothing happens if it is gone."""
-        body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
-        try:
-            await self._call("DELETE", resource.path(namespace, name), body=body)
-        except ApiError as error:
-            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
-                raise
 
     async def create_event(self, document: Document) -> None:
         """Create an event. One of the same name says the same, so it is left as it is."""
