@@ -68,6 +68,6 @@ def is_true(conditions: Iterable[Condition], condition_type: str) -> bool:
     return found is not None and found.status == "True"
 
 
-def at(now: datetime) -> datetime:
+def whole_seconds(now: datetime) -> datetime:
     """Return a time in whole seconds, as Kubernetes writes it; otherwise every read would look like a change."""
     return now.replace(microsecond=0)

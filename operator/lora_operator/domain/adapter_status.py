@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from lora_api.conditions import Condition, at, set_condition
+from lora_api.conditions import Condition, set_condition, whole_seconds
 from lora_api.loraadapter import LoRAAdapterStatus
 from lora_api.reasons import ConditionType, Reason
 from lora_operator.domain.observed import ObservedAdapter
@@ -17,7 +17,7 @@ def next_adapter_status(adapter: ObservedAdapter, now: datetime) -> LoRAAdapterS
         type=ConditionType.READY,
         status="Unknown",
         observed_generation=adapter.generation,
-        last_transition_time=at(now),
+        last_transition_time=whole_seconds(now),
         reason=Reason.NOT_SUPPORTED,
         message=_MESSAGE,
     )

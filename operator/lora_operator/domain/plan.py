@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lora_api.conditions import Condition, at
+from lora_api.conditions import Condition, whole_seconds
 from lora_api.lorajob_status import LoRAJobStatus
 from lora_api.reasons import ConditionType, Reason
 from lora_operator.domain import stages
@@ -107,7 +107,9 @@ def plan_refused(observed: Observed, planned: Plan, refused: RefusedError, now: 
     found = planned.status or job.status
     kept = [each for each in found.conditions if not _is_undone(each)]
     undone = [each for each in job.status.conditions if _is_undone(each) or each.type not in {k.type for k in kept}]
-    draft = Draft(found.model_copy(update={"conditions": kept + undone}), job.generation, at(now)).first_seen()
+    draft = Draft(
+        found.model_copy(update={"conditions": kept + undone}), job.generation, whole_seconds(now)
+    ).first_seen()
     return _conclude(job, Step(draft, stall=explain_refusal(refused)))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from lora_api.conditions import Condition, ConditionStatus, at, find_condition, is_true, set_condition
+from lora_api.conditions import Condition, ConditionStatus, find_condition, is_true, set_condition, whole_seconds
 from lora_api.lorajob_status import Attempts, Failure, LoRAJobStatus, Phase
 from lora_api.messages import Activity, AdapterResult, Progress
 from lora_api.reasons import ConditionType, Reason
@@ -139,7 +139,7 @@ def _ordered(status: LoRAJobStatus) -> LoRAJobStatus:
 
 def begin(job: ObservedJob, now: datetime) -> Draft:
     """Return the draft that starts from the last status."""
-    return Draft(status=job.status, generation=job.generation, now=at(now)).first_seen()
+    return Draft(status=job.status, generation=job.generation, now=whole_seconds(now)).first_seen()
 
 
 def summarize(status: LoRAJobStatus) -> tuple[Phase, str]:
