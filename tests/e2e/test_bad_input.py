@@ -1,20 +1,18 @@
 """Bad input: refused at once, or explained within seconds; nothing loops, nothing asks for a GPU."""
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from demo.kubectl import apply, condition, kubectl
-from support.lorajobs import LoRAJobs, credentials
-
-DATA = Path(__file__).resolve().parents[2] / "manifests" / "samples" / "data" / "support.jsonl"
+from demo.objects import s3_credentials
+from demo.samples import SAMPLE_DATA
+from support.lorajobs import LoRAJobs
 
 
 def test_data_broken_in_row_17_fail_in_preflight_and_never_ask_for_a_gpu(s3: Any, jobs: LoRAJobs) -> None:
-    rows = [json.loads(line) for line in DATA.read_text().splitlines()]
+    rows = [json.loads(line) for line in SAMPLE_DATA.read_text().splitlines()]
     del rows[16]["messages"][1]["content"]
     s3.put_object(Bucket="datasets", Key="broken.jsonl", Body="\n".join(map(json.dumps, rows)).encode())
     job = jobs.sample("broken-data", dataset={"train": {"uri": "s3://datasets/broken.jsonl"}})
@@ -32,7 +30,7 @@ def test_data_broken_in_row_17_fail_in_preflight_and_never_ask_for_a_gpu(s3: Any
 
 
 def test_a_wrong_s3_secret_is_named_and_not_tried_again(jobs: LoRAJobs) -> None:
-    apply(jobs.namespace, credentials("wrong", "not-the-secret"))
+    apply(jobs.namespace, s3_credentials("wrong", "not-the-secret"))
     job = jobs.sample("wrong-secret")
     job["spec"]["storage"]["credentialsSecretRef"] = {"name": "wrong"}
     name = jobs.apply(job)
@@ -68,7 +66,7 @@ def test_a_missing_secret_is_a_condition_within_seconds_and_heals(s3: Any, jobs:
     (pod,) = jobs.children("pods", name)
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
 
-    apply(jobs.namespace, credentials("forgotten", os.environ["AWS_SECRET_ACCESS_KEY"]))
+    apply(jobs.namespace, s3_credentials("forgotten"))
     jobs.wait_for(name, "PreflightPassed", seconds=180)
     assert condition(jobs.get(name), "Stalled").get("status") != "True"
 

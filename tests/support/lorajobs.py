@@ -1,23 +1,15 @@
 """LoRAJobs as an end-to-end test sees them: applied with kubectl, followed until a condition holds."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from demo.kubectl import apply, condition, get, items, kubectl
+from demo.samples import SAMPLE_JOB
 from support.wait import wait_for
 
-SAMPLE = Path(__file__).resolve().parents[2] / "manifests" / "samples" / "lorajob.yaml"
 END_SECONDS = 400
 """Longest time for a small job on a busy machine of two cores."""
-
-
-def credentials(name: str, secret_key: str) -> dict[str, Any]:
-    """Return a Secret with S3 credentials."""
-    data = {"AWS_ACCESS_KEY_ID": os.environ["AWS_ACCESS_KEY_ID"], "AWS_SECRET_ACCESS_KEY": secret_key}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
 
 
 class LoRAJobs:
@@ -29,7 +21,7 @@ class LoRAJobs:
 
     def sample(self, name: str, **spec: Any) -> dict[str, Any]:
         """Return the sample under a name, for the S3 server of the tests, with parts of its spec replaced."""
-        job: dict[str, Any] = yaml.safe_load(SAMPLE.read_text())
+        job: dict[str, Any] = yaml.safe_load(SAMPLE_JOB.read_text())
         job["metadata"]["name"] = name
         job["spec"]["storage"]["endpoint"] = self.endpoint
         job["spec"] |= spec
