@@ -50,7 +50,7 @@ def test_a_job_ends_with_a_verified_adapter_that_changes_the_answers(s3: Any, jo
 
     for stage in ("preflight", "train"):
         assert len(jobs.children("jobs", name, stage)) == len(jobs.children("pods", name, stage)) == 1
-    wait_for("its events", lambda: TOLD <= {event["reason"] for event in jobs.events(name)})
+    wait_for("its events", lambda: {event["reason"] for event in jobs.events(name)} >= TOLD)
     _nothing_secret_is_shown(jobs, name)
     _the_operator_left_the_object_alone(job)
 
