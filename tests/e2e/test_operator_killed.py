@@ -16,6 +16,12 @@ def operator_pods() -> list[dict[str, Any]]:
     return items(SYSTEM, "pods", "app.kubernetes.io/name=lora-operator")
 
 
+def start_afresh() -> None:
+    """Give the operator a new pod: the kubelet restarts one that was killed often later and later."""
+    kubectl("-n", SYSTEM, "rollout", "restart", "deployment/lora-operator")
+    kubectl("-n", SYSTEM, "rollout", "status", "deployment/lora-operator", "--timeout=120s")
+
+
 def kill_operator() -> dict[str, Any]:
     """Kill the operator with SIGKILL, and return the pod as it was.
 
@@ -57,6 +63,7 @@ def runs_again_after(dead: dict[str, Any]) -> bool:
 def test_the_operator_is_killed_in_the_middle_and_the_job_ends_as_if_nothing_had_happened(
     s3: Any, jobs: LoRAJobs
 ) -> None:
+    start_afresh()
     job = jobs.sample("survivor", training={"maxSteps": 8, "effectiveBatchSize": 4})
     name = jobs.apply(job)
 
