@@ -68,6 +68,8 @@ class UriRule:
 
     pattern: str
     message: str
+    local: str = ""
+    """Start of URIs that Python accepts besides, and the CRD does not: they mean something on a laptop only."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Check the pattern after the string itself."""
@@ -81,6 +83,8 @@ class UriRule:
         return described | rules(rule(f"self.matches('{literal}')", self.message))
 
     def _check(self, value: str) -> str:
+        if self.local and value.startswith(self.local) and len(value) <= MAX_URI_LENGTH:
+            return value
         if len(value) > MAX_URI_LENGTH or not re.search(self.pattern, value):
             raise PydanticCustomError("uri", "{message}", {"message": self.message})
         return value

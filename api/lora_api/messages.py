@@ -23,6 +23,14 @@ class Activity(StrEnum):
     FINISHED = "Finished"
 
 
+class SavedCheckpoint(StatusModel):
+    """A checkpoint that is complete in the store."""
+
+    step: int
+    uri: str
+    time: datetime
+
+
 class Progress(StatusModel):
     """Answer of `GET /progress`, and `status.progress`."""
 
@@ -44,19 +52,35 @@ class Progress(StatusModel):
     """Tokens trained on per second, without padding, over the last steps."""
     eta_time: datetime | None = None
     """When the run is expected to end."""
+    micro_batch_size: int | None = None
+    """Rows a device holds at once; smaller than planned after a device ran out of memory."""
+    accumulation_steps: int | None = None
+    """Micro-batches an optimizer step; the product of both stays as it was planned."""
+    resumed_from_step: int | None = None
+    """Step of the checkpoint that this attempt went on from."""
+    checkpoint: SavedCheckpoint | None = None
+    """Newest complete checkpoint."""
+    overfitting: str | None = None
+    """Why the run looks overfitted, in one sentence; none while it does not."""
 
 
 class Plan(StatusModel):
     """What preflight decided about the batches."""
 
     micro_batch_size: int
-    """Rows a device holds at once."""
+    """Rows of maxLength tokens that a device holds at once; of shorter rows it holds more."""
     accumulation_steps: int
-    """Micro-batches an optimizer step."""
+    """Micro-batches an optimizer step, at most."""
     max_length: int
     """Longest row in tokens."""
     total_steps: int
     """Optimizer steps of the whole run."""
+    packing: bool = False
+    """Whether rows lie end to end in one sequence, without seeing each other and without padding."""
+    activation_checkpointing: bool = False
+    """Whether activations are computed again in the backward pass."""
+    sharded: bool = False
+    """Whether each device holds a part of the base model only."""
 
 
 class MemoryEstimate(StatusModel):
@@ -68,6 +92,16 @@ class MemoryEstimate(StatusModel):
     """Adapter weights, gradients and optimizer states."""
     activations: int
     logits: int
+    working: int = 0
+    """What libraries and temporary values take besides."""
+
+
+class Servability(StatusModel):
+    """Whether one inference engine can load the adapter."""
+
+    engine: str
+    servable: bool
+    message: str = ""
 
 
 class Resolved(StatusModel):
@@ -89,14 +123,22 @@ class Resolved(StatusModel):
     """Parameters of the adapter."""
     plan: Plan
     memory_estimate: MemoryEstimate
-
-
-class Servability(StatusModel):
-    """Whether one inference engine can load the adapter."""
-
-    engine: str
-    servable: bool
-    message: str = ""
+    format: str = ""
+    """Format of the rows that was asked for or detected."""
+    truncated_rows: int = 0
+    """Rows that are longer than maxLength."""
+    duplicate_rows: int = 0
+    """Rows with the same content as an earlier one."""
+    adapter_bytes: int = 0
+    """Size of the adapter's weights."""
+    full_bytes: int = 0
+    """Size of a full copy of the model, which fine-tuning all weights would give."""
+    estimated_seconds: int | None = None
+    """Expected time of the training, where the throughput of the device is known."""
+    servable: list[Servability] = []
+    """Verdict for each engine, before the training."""
+    warnings: list[str] = []
+    """What the user should know, the most important first; the whole list is in report.json."""
 
 
 class AdapterResult(StatusModel):

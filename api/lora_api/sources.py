@@ -21,6 +21,7 @@ BaseModelUri = Annotated[
     UriRule(
         r"^(hf://[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\s]+|pvc://[a-z0-9.-]+/[^\s]+)$",
         "write hf://owner/name, s3://bucket/path or pvc://claim/path",
+        local="file:///",
     ),
 ]
 
@@ -30,6 +31,7 @@ DataUri = Annotated[
     UriRule(
         r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\s]+|hf://[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?|pvc://[a-z0-9.-]+/[^\s]+|https://[^\s]+)$",
         "write one s3://bucket/path, hf://owner/name, pvc://claim/path or https://host/path",
+        local="file:///",
     ),
 ]
 
@@ -39,6 +41,7 @@ OutputUri = Annotated[
     UriRule(
         r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s]+)?$",
         "write s3://bucket or s3://bucket/prefix",
+        local="file:///",
     ),
 ]
 
@@ -77,11 +80,16 @@ class DataSource(ApiModel):
     """One set of rows."""
 
     uri: DataUri
-    """Where the rows lie: s3://bucket/path, hf://owner/name, pvc://claim/path or https://host/path."""
+    """Where the rows lie: s3://bucket/path, hf://owner/name, pvc://claim/path or https://host/path.
+
+    A file (jsonl, json, csv, parquet), a folder, or a pattern such as s3://data/support/*.jsonl.
+    """
     format: DataFormat = DataFormat.AUTO
     """Shape of a row. Default: Auto, which the preflight report explains."""
     columns: Annotated[dict[ShortString, ShortString], Field(max_length=16)] = {}
     """Names of columns that differ from the usual ones, such as prompt: question."""
+    weight: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """Passes over this set in one epoch; 0.5 takes half of its rows, chosen by the seed. Default: 1."""
 
 
 class Validation(ApiModel):
@@ -111,8 +119,19 @@ class Dataset(ApiModel):
 
     train: DataSource
     """Rows to train on."""
+    mixture: Annotated[list[DataSource], Field(max_length=16)] = []
+    """More sets to train on together with train, each by its weight."""
     validation: Validation | None = None
     """Rows to validate on. Default: none, which is fine for a trial and unwise for anything else."""
+
+
+class OutputFormat(StrEnum):
+    """A form of the trained model besides the adapter."""
+
+    MERGED = "Merged"
+    """The base model with the adapter added to its weights, as safetensors."""
+    GGUF = "GGUF"
+    """The adapter for llama.cpp."""
 
 
 class Output(ApiModel):
@@ -120,6 +139,8 @@ class Output(ApiModel):
 
     uri: OutputUri
     """s3://bucket or s3://bucket/prefix; the namespace and name of the job are added."""
+    formats: Annotated[list[OutputFormat], Field(max_length=4)] = []
+    """Forms to publish besides the adapter. Default: none."""
 
 
 class Storage(ApiModel):

@@ -8,9 +8,8 @@ when its behaviour is there.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lora_api.lorajob import DeletionPolicy, FailurePolicy, LoRAJobSpec, Preflight
+from lora_api.lorajob import DeletionPolicy, FailurePolicy, LoRAJobSpec
 from lora_api.sources import DataFormat
-from lora_api.training import ActivationCheckpointing, Initialization, Objective, Task
 
 
 class Unsupported(NamedTuple):
@@ -59,34 +58,16 @@ def _is_empty(value: object) -> bool:
 
 
 _TABLE: tuple[tuple[str, _Read, _Allowed, str], ...] = (
-    ("spec.task", lambda s: s.task, _is(Task.CAUSAL_LM), "use CausalLM"),
-    ("spec.objective", lambda s: s.objective, _is(Objective.SFT), "use SFT"),
     ("spec.baseModel.uri", lambda s: s.base_model.uri, _starts_with_s3, "copy the model to S3 and name s3://bucket/path"),
     ("spec.baseModel.tokenSecretRef", lambda s: s.base_model.token_secret_ref, _is(None), "remove it"),
     ("spec.baseModel.cacheClaimName", lambda s: s.base_model.cache_claim_name, _is(None), "remove it"),
     ("spec.dataset.train.uri", lambda s: s.dataset.train.uri, _starts_with_s3, "copy the data to S3"),
-    ("spec.dataset.train.format", lambda s: s.dataset.train.format, _format_is_read, "use Messages or PromptCompletion"),
-    ("spec.dataset.train.columns", lambda s: s.dataset.train.columns, _is_empty, "rename the columns in the data"),
     ("spec.dataset.validation.uri", lambda s: s.dataset.validation and s.dataset.validation.uri, _starts_with_s3, "copy the data to S3"),
-    ("spec.dataset.validation.format", lambda s: s.dataset.validation and s.dataset.validation.format, _format_is_read, "use Messages or PromptCompletion"),
-    ("spec.dataset.validation.columns", lambda s: s.dataset.validation and s.dataset.validation.columns, _is_empty, "rename the columns in the data"),
-    ("spec.lora.doRA", lambda s: s.lora.do_ra, _is(False), "remove it"),
-    ("spec.lora.initialization", lambda s: s.lora.initialization, _is(Initialization.KAIMING), "use Kaiming"),
-    ("spec.lora.modulesToSave", lambda s: s.lora.modules_to_save, _is_empty, "remove it"),
-    ("spec.quantization", lambda s: s.quantization and "set", _is_empty, "remove it"),
-    ("spec.training.packing", lambda s: s.training.packing, lambda v: v is not True, "remove it"),
-    ("spec.training.activationCheckpointing", lambda s: s.training.activation_checkpointing, lambda v: v != ActivationCheckpointing.ALWAYS, "remove it"),
-    ("spec.training.earlyStopping", lambda s: s.training.early_stopping and "set", _is_empty, "remove it"),
-    ("spec.training.checkpoint", lambda s: s.training.checkpoint and "set", _is_empty, "remove it"),
-    ("spec.evaluation", lambda s: s.evaluation and "set", _is_empty, "remove it"),
     ("spec.resources.nodes", lambda s: s.resources.nodes, _is(1), "use 1"),
-    ("spec.resources.gpus", lambda s: s.resources.gpus, lambda v: v in (0, 1), "use 1, or 0 for the CPU"),
     ("spec.scheduling.queueName", lambda s: s.scheduling.queue_name, _is(None), "remove it"),
     ("spec.suspend", lambda s: s.suspend, _is(False), "remove it"),
-    ("spec.preflight.maximumTruncatedFraction", lambda s: s.preflight.maximum_truncated_fraction, _is(Preflight().maximum_truncated_fraction), "remove it"),
     ("spec.failurePolicy.maxDisruptions", lambda s: s.failure_policy.max_disruptions, _is(FailurePolicy().max_disruptions), "remove it"),
     ("spec.failurePolicy.activeDeadlineSeconds", lambda s: s.failure_policy.active_deadline_seconds, _is(None), "remove it"),
-    ("spec.failurePolicy.stallTimeoutSeconds", lambda s: s.failure_policy.stall_timeout_seconds, _is(FailurePolicy().stall_timeout_seconds), "remove it"),
     ("spec.ttlSecondsAfterFinished", lambda s: s.ttl_seconds_after_finished, _is(None), "remove it"),
     ("spec.deletionPolicy", lambda s: s.deletion_policy, _is(DeletionPolicy.RETAIN), "use Retain"),
 )  # fmt: skip

@@ -112,9 +112,36 @@ class Checkpointing(ApiModel):
     """How often the state of training is saved to S3."""
 
     every: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Optimizer steps between checkpoints. Default: a tenth of the run."""
+    """Optimizer steps between checkpoints. Default: a tenth of the run or ten minutes, whichever is first."""
     keep: Annotated[int, Field(ge=1, le=100)] = 2
     """Number of checkpoints that are kept besides the best. Default: 2."""
+
+
+class Distribution(StrEnum):
+    """How several devices share the base model."""
+
+    AUTO = "Auto"
+    REPLICATED = "Replicated"
+    """Each device holds all of it (DDP)."""
+    SHARDED = "Sharded"
+    """Each device holds a part of it (FSDP2)."""
+
+
+class PreferenceLoss(StrEnum):
+    """Loss of direct preference optimisation."""
+
+    SIGMOID = "Sigmoid"
+    IPO = "IPO"
+    HINGE = "Hinge"
+
+
+class Preference(ApiModel):
+    """Direct preference optimisation: the reference is the base model without the adapter."""
+
+    beta: Annotated[float, Field(gt=0, le=10)] = 0.1
+    """How strongly the model is held to the reference. Default: 0.1."""
+    loss: PreferenceLoss = PreferenceLoss.SIGMOID
+    """Default: Sigmoid."""
 
 
 class Training(ApiModel):
@@ -151,23 +178,45 @@ class Training(ApiModel):
     early_stopping: EarlyStopping | None = None
     """Stop when the evaluation loss no longer falls. Default: off."""
     checkpoint: Checkpointing | None = None
-    """How often the state of training is saved."""
+    """How often the state of training is saved. Default: a tenth of the run or ten minutes, whichever is first."""
+    distribution: Distribution = Distribution.AUTO
+    """How several devices share the base model. Default: Auto, Sharded where the base does not fit one device."""
+    preference: Preference | None = None
+    """Settings of objective DPO."""
+
+
+class Metric(StrEnum):
+    """A number that an evaluation gives; the name is its key in status.adapter.metrics."""
+
+    EVAL_LOSS = "evalLoss"
+    PERPLEXITY = "perplexity"
+    TOKEN_ACCURACY = "tokenAccuracy"  # noqa: S105 - the name of a metric
+    """Share of learned tokens that the model would have written itself."""
+    EXACT_MATCH = "exactMatch"
+    """Share of rows of which it would have written every learned token."""
+    ACCURACY = "accuracy"
+    MACRO_F1 = "macroF1"
+    ENTITY_F1 = "entityF1"
+    """F1 of whole entities, of token classification."""
+    REWARD_ACCURACY = "rewardAccuracy"
+    """Share of preference pairs whose chosen answer gained more than the rejected one."""
+    REWARD_MARGIN = "rewardMargin"
 
 
 class Gate(ApiModel):
     """A condition that the adapter must meet to become a LoRAAdapter."""
 
-    metric: ShortString
-    """Name of the metric, such as evalLoss."""
+    metric: Metric
+    """Name of the metric, such as evalLoss. Losses and perplexity must fall, all others rise."""
     minimum_gain: Annotated[float, Field(ge=0)] = 0.0
-    """How much better than the base model it must be. Default: 0."""
+    """How much better than the base model it must be, in the unit of the metric. Default: 0."""
 
 
 class Evaluation(ApiModel):
     """What is measured besides the evaluation loss."""
 
-    metrics: Annotated[list[ShortString], Field(max_length=16)] = []
-    """Names of metrics."""
+    metrics: Annotated[list[Metric], Field(max_length=16)] = []
+    """Metrics besides those that the task always gives; see the page of the kind for which fit which task."""
     gate: Gate | None = None
     """Condition for the LoRAAdapter."""
     retention: DataSource | None = None

@@ -92,7 +92,7 @@ def _open(job_file: Path, stop: StopSignal, progress: ProgressState) -> "Context
     log_to_file(workspace.log)
     # Imported now, when the environment is set: boto3 and transformers read it on import.
     from lora_trainer.context import Context
-    from lora_trainer.storage import Storage
+    from lora_trainer.storage.s3 import Storage
 
     return Context(job, Storage(job.spec.storage), workspace, stop, progress)
 

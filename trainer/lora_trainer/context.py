@@ -6,7 +6,7 @@ from lora_api.artifacts import ArtifactLayout
 from lora_api.job_file import JobFile
 from lora_trainer.progress import ProgressState
 from lora_trainer.signals import StopSignal
-from lora_trainer.storage import Location, Storage
+from lora_trainer.storage.s3 import Location, Storage
 from lora_trainer.workspace import Workspace
 
 OUTPUT_FIELD = "spec.output.uri"

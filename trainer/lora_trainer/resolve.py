@@ -14,20 +14,20 @@ from lora_api.lorajob import LoRAJobSpec
 from lora_api.messages import Activity, Resolved
 from lora_api.sources import DataFormat
 from lora_api.training import Precision
-from lora_trainer.base_model import BaseModel, describe_base, download_small_files
-from lora_trainer.chat import ChatTokenizer
 from lora_trainer.context import Context
-from lora_trainer.dataset import RowSet, read_rows
+from lora_trainer.data.chat import ChatTokenizer
+from lora_trainer.data.prepare import Example, Fitted, default_max_length, fit_to_length, tokenize_rows
+from lora_trainer.data.rows import RowSet, read_rows
+from lora_trainer.data.split import split_by_fraction, without
 from lora_trainer.errors import bad_data, invalid_request
-from lora_trainer.estimate import estimate_memory
 from lora_trainer.logs import log, warn
-from lora_trainer.plan import choose_plan
-from lora_trainer.prepare import Example, Fitted, default_max_length, fit_to_length, tokenize_rows
+from lora_trainer.model.base import BaseModel, describe_base, download_small_files
+from lora_trainer.model.estimate import estimate_memory
+from lora_trainer.model.targets import ranks, resolve_targets, trainable_parameters
+from lora_trainer.publish.servability import verdicts
 from lora_trainer.report import DataReport, Report, library_versions
-from lora_trainer.servability import verdicts
-from lora_trainer.split import split_by_fraction, without
-from lora_trainer.storage import Location
-from lora_trainer.target_modules import ranks, resolve_targets, trainable_parameters
+from lora_trainer.storage.s3 import Location
+from lora_trainer.training.plan import choose_plan
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,19 @@ from lora_api.artifacts import Manifest, ManifestBaseModel, ManifestDataset, Man
 from lora_api.messages import Activity, AdapterResult, Plan, Resolved, TerminationMessage
 from lora_api.reasons import Reason
 from lora_api.training import Training
-from lora_trainer.base_model import BaseModel, download_base
 from lora_trainer.context import Context
 from lora_trainer.errors import invalid_request
-from lora_trainer.estimate import estimate_memory
 from lora_trainer.logs import log, warn
-from lora_trainer.model import add_adapter, choose_device, choose_precision, device_memory, load_base
-from lora_trainer.plan import evaluation_interval, halved, warmup_steps
-from lora_trainer.publish import file_entries, publish, save_adapter
-from lora_trainer.recorder import Recorder
+from lora_trainer.model.base import BaseModel, download_base
+from lora_trainer.model.estimate import estimate_memory
+from lora_trainer.model.load import add_adapter, choose_device, choose_precision, device_memory, load_base
+from lora_trainer.publish.publication import file_entries, publish, save_adapter
+from lora_trainer.publish.servability import verdicts
 from lora_trainer.report import Report, library_versions, read_report
 from lora_trainer.resolve import Resolution, resolve
-from lora_trainer.servability import verdicts
-from lora_trainer.trainer import Collator, LoraTrainer
+from lora_trainer.training.plan import evaluation_interval, halved, warmup_steps
+from lora_trainer.training.recorder import Recorder
+from lora_trainer.training.trainer import Collator, LoraTrainer
 
 DEFAULT_LEARNING_RATE = 2e-4
 """Of SFT with LoRA, about ten times that of training all weights."""

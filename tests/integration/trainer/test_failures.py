@@ -14,10 +14,10 @@ import torch
 from integration.trainer.conftest import conversations, keys, put_rows
 from lora_api.exit_codes import ExitCode
 from lora_trainer import storage
-from lora_trainer.recorder import Recorder
 from lora_trainer.signals import InterruptionError
-from lora_trainer.storage import Storage
-from lora_trainer.trainer import LoraTrainer
+from lora_trainer.storage.s3 import Storage
+from lora_trainer.training.recorder import Recorder
+from lora_trainer.training.trainer import LoraTrainer
 
 
 def test_a_wrong_secret_is_no_permission(job, lora_trainer, monkeypatch):

@@ -7,13 +7,13 @@ import torch
 
 from lora_api.messages import Plan
 from lora_api.training import Lora, Scheduler, Training
-from lora_trainer.model import add_adapter, load_base
-from lora_trainer.prepare import Example
+from lora_trainer.data.prepare import Example
+from lora_trainer.model.load import add_adapter, load_base
 from lora_trainer.progress import ProgressState
-from lora_trainer.recorder import Recorder
 from lora_trainer.signals import StopSignal
 from lora_trainer.train import training_arguments
-from lora_trainer.trainer import Collator, LoraTrainer
+from lora_trainer.training.recorder import Recorder
+from lora_trainer.training.trainer import Collator, LoraTrainer
 
 LENGTHS = [5, 40, 9, 33, 7, 21, 12, 60, 6, 17, 28, 11, 45, 8, 19, 31]
 

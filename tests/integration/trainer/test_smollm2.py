@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from lora_trainer.chat import ChatTokenizer, mark_chat, tokenize
-from lora_trainer.dataset import ChatRow
+from lora_trainer.data.chat import ChatTokenizer, mark_chat, tokenize
+from lora_trainer.data.rows import ChatRow
 
 MESSAGES = [
     {"role": "user", "content": "What is 2+2?"},

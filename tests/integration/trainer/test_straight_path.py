@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from integration.trainer.conftest import conversations, keys, put_rows
 from lora_api.artifacts import Manifest, digest_of
 from lora_api.exit_codes import ExitCode
-from lora_trainer.trainer import LoraTrainer
+from lora_trainer.training.trainer import LoraTrainer
 
 
 def fetch(s3, uri, folder):

@@ -45,8 +45,8 @@ def assert_stalled(world: World, reason: str, *words: str) -> None:
 
 
 def test_all_unsupported_fields_are_named_at_once_and_nothing_is_created() -> None:
-    world = World.of(task="Seq2SeqLM", suspend=True).settle()
-    assert_stalled(world, "NotSupported", "spec.task: Seq2SeqLM", "use CausalLM", "spec.suspend: True")
+    world = World.of(deletionPolicy="Delete", suspend=True).settle()
+    assert_stalled(world, "NotSupported", "spec.deletionPolicy: Delete", "use Retain", "spec.suspend: True")
     assert world.applied == {}
     assert world.step().requeue_after is None, "nothing is retried until the object changes"
     assert world.job.status.run is None

@@ -29,9 +29,8 @@ def test_the_shortest_job_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"task": "Seq2SeqLM"}, "spec.task: Seq2SeqLM is not supported yet; use CausalLM"),
+        ({"suspend": True}, "spec.suspend: True is not supported yet; remove it"),
         ({"baseModel": {"uri": "hf://a/b"}}, "spec.baseModel.uri: hf://a/b is not supported yet; copy the model to S3"),
-        ({"lora": {"doRA": True}}, "spec.lora.doRA: True is not supported yet; remove it"),
         ({"lora": {"rank": 0}}, "spec.lora.rank: Input should be greater than or equal to 1"),
         ({"learningRate": 1}, "spec.learningRate: Extra inputs are not permitted"),
     ],

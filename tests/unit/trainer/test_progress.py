@@ -8,7 +8,7 @@ import pytest
 
 from lora_api.messages import Activity, Progress
 from lora_trainer.progress import ProgressState, prometheus_text, serve_progress
-from lora_trainer.recorder import Recorder
+from lora_trainer.training.recorder import Recorder
 
 
 def get(server, path):

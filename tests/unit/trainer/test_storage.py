@@ -14,7 +14,7 @@ from botocore.exceptions import (
 )
 
 from lora_api.exit_codes import ExitCode
-from lora_trainer.storage import Location, explain
+from lora_trainer.storage.s3 import Location, explain
 
 WHERE = Location("s3://models/llama", "spec.baseModel.uri")
 URL = "http://127.0.0.1:1"

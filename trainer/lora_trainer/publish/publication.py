@@ -13,7 +13,7 @@ from lora_api.artifacts import MANIFEST_NAME, FileEntry, Manifest
 from lora_trainer.context import Context
 from lora_trainer.errors import internal
 from lora_trainer.logs import log
-from lora_trainer.storage import AlreadyExistsError, Location
+from lora_trainer.storage.s3 import AlreadyExistsError, Location
 
 ADAPTER_CONFIG = "adapter_config.json"
 _NOT_PUBLISHED = {"auto_mapping", "parent_library", "revision"}

@@ -3,8 +3,15 @@
 import pytest
 
 from lora_api.training import Scheduler, Training
-from lora_trainer.plan import choose_plan, evaluation_interval, halved, micro_batch_size, total_steps, warmup_steps
-from lora_trainer.schedule import rate_share
+from lora_trainer.training.plan import (
+    choose_plan,
+    evaluation_interval,
+    halved,
+    micro_batch_size,
+    total_steps,
+    warmup_steps,
+)
+from lora_trainer.training.schedule import rate_share
 
 
 @pytest.mark.parametrize("effective", [1, 2, 7, 12, 16, 30, 64, 1000])

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
 
-from lora_trainer.dataset import ChatRow, RowError, TextRow
+from lora_trainer.data.rows import ChatRow, RowError, TextRow
 
 # Names of tokens that end a turn in the common templates. The tokenizer's own end of sequence is added to them.
 _TURN_ENDS = (

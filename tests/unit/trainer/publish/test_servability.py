@@ -2,7 +2,7 @@
 
 import pytest
 
-from lora_trainer.servability import verdicts
+from lora_trainer.publish.servability import verdicts
 
 PLAIN = {"r": 16, "target_modules": ["q_proj", "k_proj", "v_proj"], "bias": "none", "init_lora_weights": True}
 

@@ -5,7 +5,7 @@ import pytest
 from lora_api.exit_codes import ExitCode
 from lora_api.training import Lora
 from lora_trainer.errors import TrainerError
-from lora_trainer.target_modules import linear_layers, ranks, resolve_targets, trainable_parameters
+from lora_trainer.model.targets import linear_layers, ranks, resolve_targets, trainable_parameters
 
 WEIGHTS = {
     "model.embed_tokens.weight": (100, 8),

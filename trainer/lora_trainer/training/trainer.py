@@ -21,12 +21,12 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from lora_api.messages import Activity
 from lora_api.training import Scheduler
-from lora_trainer.guard import LossGuard
-from lora_trainer.prepare import Example
+from lora_trainer.data.prepare import Example
 from lora_trainer.progress import ProgressState
-from lora_trainer.recorder import Recorder
-from lora_trainer.schedule import rate_share
 from lora_trainer.signals import InterruptionError, StopSignal
+from lora_trainer.training.guard import LossGuard
+from lora_trainer.training.recorder import Recorder
+from lora_trainer.training.schedule import rate_share
 
 IGNORED = -100
 """Label of a token that is not learned."""

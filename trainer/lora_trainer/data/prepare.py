@@ -7,8 +7,8 @@ import math
 from array import array
 from dataclasses import dataclass
 
-from lora_trainer.chat import ChatTokenizer, MarkedText, MarkedTokens, mark_chat, mark_text, tokenize
-from lora_trainer.dataset import MAX_BAD_ROWS, ChatRow, RowError, RowSet
+from lora_trainer.data.chat import ChatTokenizer, MarkedText, MarkedTokens, mark_chat, mark_text, tokenize
+from lora_trainer.data.rows import MAX_BAD_ROWS, ChatRow, RowError, RowSet
 from lora_trainer.errors import bad_data
 
 _ROWS_A_CALL = 256

@@ -6,7 +6,7 @@ import pytest
 
 from lora_api.exit_codes import ExitCode
 from lora_api.sources import DataFormat
-from lora_trainer.dataset import read_rows
+from lora_trainer.data.rows import read_rows
 from lora_trainer.errors import TrainerError
 
 URI = "s3://data/train.jsonl"

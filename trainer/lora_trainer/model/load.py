@@ -15,7 +15,7 @@ from lora_api.lorajob import LoRAJobSpec
 from lora_api.training import Lora, Precision
 from lora_trainer.errors import invalid_request
 from lora_trainer.logs import log
-from lora_trainer.target_modules import Shape, ranks, resolve_targets
+from lora_trainer.model.targets import Shape, ranks, resolve_targets
 
 _MINIMUM_BF16_CAPABILITY = (8, 0)  # Ampere; older GPUs emulate bfloat16, slower than float32
 

@@ -6,10 +6,10 @@ import pytest
 
 from lora_api.exit_codes import ExitCode
 from lora_api.sources import DataFormat
-from lora_trainer.chat import ChatTokenizer
-from lora_trainer.dataset import ChatRow, RowSet
+from lora_trainer.data.chat import ChatTokenizer
+from lora_trainer.data.prepare import Example, default_max_length, fit_to_length, tokenize_rows
+from lora_trainer.data.rows import ChatRow, RowSet
 from lora_trainer.errors import TrainerError
-from lora_trainer.prepare import Example, default_max_length, fit_to_length, tokenize_rows
 from unit.trainer import tiny_tokenizer as tiny
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lora_trainer.chat import ChatTokenizer, mark_chat, mark_text, tokenize
-from lora_trainer.dataset import ChatRow, RowError, TextRow
+from lora_trainer.data.chat import ChatTokenizer, mark_chat, mark_text, tokenize
+from lora_trainer.data.rows import ChatRow, RowError, TextRow
 from unit.trainer import tiny_tokenizer as tiny
 
 TURNS = [

@@ -17,8 +17,8 @@ from typing import Any
 
 from lora_api.exit_codes import ExitCode
 from lora_trainer.errors import TrainerError, invalid_request, not_found
-from lora_trainer.storage import Location, RemoteFile, Storage
-from lora_trainer.target_modules import Shape, linear_layers
+from lora_trainer.model.targets import Shape, linear_layers
+from lora_trainer.storage.s3 import Location, RemoteFile, Storage
 from lora_trainer.workspace import Workspace
 
 _INDEX = "model.safetensors.index.json"

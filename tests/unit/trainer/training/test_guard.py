@@ -6,7 +6,7 @@ import pytest
 
 from lora_api.exit_codes import ExitCode
 from lora_trainer.errors import TrainerError
-from lora_trainer.guard import LossGuard
+from lora_trainer.training.guard import LossGuard
 
 VOCABULARY = 1000  # blind guessing costs 6.9
 

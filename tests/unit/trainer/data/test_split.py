@@ -3,8 +3,8 @@
 import pytest
 
 from lora_api.exit_codes import ExitCode
+from lora_trainer.data.split import split_by_fraction, without
 from lora_trainer.errors import TrainerError
-from lora_trainer.split import split_by_fraction, without
 
 
 def test_the_share_is_taken_and_nothing_is_lost():

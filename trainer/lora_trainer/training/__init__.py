@@ -1,0 +1,1 @@
+"""The training itself: batches, losses, the loop, its guards, its measurements and its checkpoints."""
