@@ -16,6 +16,8 @@ from lora_api.base import StatusModel
 from lora_api.messages import Servability
 
 MANIFEST_NAME = "manifest.json"
+ArtifactKind = Literal["Adapter", "Merged", "GGUF"]
+_FOLDERS: dict[ArtifactKind, str] = {"Adapter": "adapters", "Merged": "merged", "GGUF": "gguf"}
 
 
 class ArtifactLayout(StatusModel):
@@ -56,13 +58,22 @@ class ArtifactLayout(StatusModel):
         """Log of the trainer, readable after the pod is gone."""
         return f"{self.run_uri}/log.jsonl"
 
+    @property
+    def checkpoints(self) -> str:
+        """Folder of the checkpoints."""
+        return f"{self.run_uri}/checkpoints"
+
     def checkpoint(self, step: int) -> str:
         """Folder of the checkpoint after a step."""
-        return f"{self.run_uri}/checkpoints/step-{step:08d}"
+        return f"{self.checkpoints}/step-{step:08d}"
 
     def adapter(self, digest: str) -> str:
         """Folder of the adapter with a digest (`sha256:<hex>`)."""
-        return f"{self.root}/adapters/{digest.replace(':', '-')}"
+        return self.artifact("Adapter", digest)
+
+    def artifact(self, kind: ArtifactKind, digest: str) -> str:
+        """Folder of an adapter, or of another form of one, with a digest (`sha256:<hex>`)."""
+        return f"{self.root}/{_FOLDERS[kind]}/{digest.replace(':', '-')}"
 
 
 class FileEntry(StatusModel):
@@ -115,12 +126,18 @@ class ManifestJob(StatusModel):
 
 
 class Manifest(StatusModel):
-    """Content of manifest.json."""
+    """Content of the manifest.json of an adapter, or of another form of one."""
 
     schema_version: Literal[1] = 1
-    kind: Literal["Adapter", "Checkpoint"]
+    kind: ArtifactKind
     digest: str
+    """`digest_of(files)`."""
     files: list[FileEntry]
+    """What decides what the artifact does."""
+    documents: list[FileEntry] = []
+    """What describes it for people, such as README.md; not part of the digest."""
+    adapter: str | None = None
+    """Digest of the adapter that another form was made from."""
     base_model: ManifestBaseModel
     dataset: ManifestDataset
     job: ManifestJob
@@ -138,4 +155,33 @@ class Manifest(StatusModel):
 
     def encode(self) -> bytes:
         """Return the JSON as it is stored."""
-        return (self.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n").encode()
+        return _stored(self)
+
+
+class CheckpointManifest(StatusModel):
+    """Content of a checkpoint's manifest.json.
+
+    The three digests say what is trained on what: a checkpoint in which one of them differs belongs to another
+    training.
+    """
+
+    schema_version: Literal[1] = 1
+    kind: Literal["Checkpoint"] = "Checkpoint"
+    files: list[FileEntry]
+    step: int
+    """Finished optimizer steps."""
+    spec_digest: str
+    """See `LoRAJobSpec.result_digest`."""
+    dataset_digest: str
+    base_revision: str
+    versions: dict[str, str] = {}
+    """Versions of Python and of the libraries that wrote it."""
+    created_time: datetime
+
+    def encode(self) -> bytes:
+        """Return the JSON as it is stored."""
+        return _stored(self)
+
+
+def _stored(manifest: StatusModel) -> bytes:
+    return (manifest.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n").encode()

@@ -51,6 +51,7 @@ def lorajob_crd() -> Schema:
         _column("Reason", ".status.reason", wide=True),
         _column("Base", ".spec.baseModel.uri", wide=True),
         _column("ETA", ".status.progress.etaTime", wide=True),
+        _column("Checkpoint", ".status.checkpoint.step", kind="integer", wide=True),
     ]
     return _crd("LoRAJob", ["lj"], LoRAJobSpec, LoRAJobStatus, columns, name_rules)
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from lora_api.base import StatusModel
 from lora_api.conditions import ConditionList
-from lora_api.messages import AdapterResult, Progress, Resolved
+from lora_api.messages import AdapterResult, Progress, Resolved, SavedCheckpoint
 
 
 class Phase(StrEnum):
@@ -34,14 +34,6 @@ class Attempts(StatusModel):
     """Attempts that failed."""
     disruptions: int = 0
     """Attempts that were evicted, pre-empted or lost with their node."""
-
-
-class Checkpoint(StatusModel):
-    """The newest complete checkpoint."""
-
-    step: int
-    uri: str
-    time: datetime
 
 
 class Failure(StatusModel):
@@ -87,12 +79,12 @@ class LoRAJobStatus(StatusModel):
     """What the request turned out to mean."""
     progress: Progress | None = None
     """How far the training is."""
-    checkpoint: Checkpoint | None = None
-    """The newest complete checkpoint."""
+    checkpoint: SavedCheckpoint | None = None
+    """The newest complete checkpoint, of any attempt: the next attempt goes on from it."""
     failure: Failure | None = None
     """Why the job failed or cannot go on."""
     adapter: AdapterResult | None = None
-    """The published adapter."""
+    """The published adapter, also one that did not pass the gate."""
     adapter_digest_short: str | None = None
     """First twelve digits of the adapter's digest, for `kubectl get`."""
     history: Annotated[list[RunRecord], Field(max_length=10)] = []

@@ -171,16 +171,42 @@ class TerminationMessage(StatusModel):
     """Of a train pod that is done."""
     preflight: Resolved | None = None
     """Of a preflight pod that is done."""
+    checkpoint: SavedCheckpoint | None = None
+    """Newest complete checkpoint, from which another attempt goes on."""
+    micro_batch_size: int | None = None
+    """Rows that a device held at once in the end."""
+    overfitting: str | None = None
+    """Why the run looks overfitted; empty when its evaluations say that it does not, none without evaluations."""
 
     def encode(self) -> bytes:
-        """Return the JSON, within the kubelet's limit; message and hint are cut as far as it takes."""
+        """Return the JSON, within the kubelet's limit; all texts for people are cut as far as it takes."""
         room = 1500  # characters for each text; halved until the whole fits, also when each takes several bytes
         while True:
-            short = {"message": _cut(self.message, room), "hint": _cut(self.hint, room)}
-            encoded = self.model_copy(update=short).model_dump_json(by_alias=True, exclude_none=True).encode()
+            encoded = self._shortened(room).model_dump_json(by_alias=True, exclude_none=True).encode()
             if len(encoded) <= TERMINATION_MESSAGE_BYTES or room < 16:
                 return encoded
             room //= 2
+
+    def _shortened(self, room: int) -> "TerminationMessage":
+        return self.model_copy(
+            update={
+                "message": _cut(self.message, room),
+                "hint": _cut(self.hint, room),
+                "overfitting": self.overfitting and _cut(self.overfitting, room),
+                "adapter": self.adapter and self.adapter.model_copy(update=_short_verdicts(self.adapter, room)),
+                "preflight": self.preflight and _short_findings(self.preflight, room),
+            }
+        )
+
+
+def _short_findings(resolved: Resolved, room: int) -> Resolved:
+    # The first warnings are the most important ones; fewer of them fit when each has to be shorter.
+    warnings = [_cut(each, room) for each in resolved.warnings[: max(1, room // 64)]]
+    return resolved.model_copy(update={"warnings": warnings, **_short_verdicts(resolved, room)})
+
+
+def _short_verdicts(said: Resolved | AdapterResult, room: int) -> dict[str, list[Servability]]:
+    return {"servable": [each.model_copy(update={"message": _cut(each.message, room)}) for each in said.servable]}
 
 
 def _cut(text: str, length: int) -> str:

@@ -19,7 +19,7 @@ from lora_api.base import (
 BaseModelUri = Annotated[
     str,
     UriRule(
-        r"^(hf://[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\s]+|pvc://[a-z0-9.-]+/[^\s]+)$",
+        r"^(hf://[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\s]+|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^\s]+)$",
         "write hf://owner/name, s3://bucket/path or pvc://claim/path",
         local="file:///",
     ),
@@ -29,8 +29,8 @@ BaseModelUri = Annotated[
 DataUri = Annotated[
     str,
     UriRule(
-        r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\s]+|hf://[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?|pvc://[a-z0-9.-]+/[^\s]+|https://[^\s]+)$",
-        "write one s3://bucket/path, hf://owner/name, pvc://claim/path or https://host/path",
+        r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\s]+|hf://[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+(/[^\s]+)?|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^\s]+|https://[^\s]+)$",
+        "write one s3://bucket/path, hf://owner/name/path, pvc://claim/path or https://host/path",
         local="file:///",
     ),
 ]
@@ -80,7 +80,7 @@ class DataSource(ApiModel):
     """One set of rows."""
 
     uri: DataUri
-    """Where the rows lie: s3://bucket/path, hf://owner/name, pvc://claim/path or https://host/path.
+    """Where the rows lie: s3://bucket/path, hf://owner/name/path, pvc://claim/path or https://host/path.
 
     A file (jsonl, json, csv, parquet), a folder, or a pattern such as s3://data/support/*.jsonl.
     """

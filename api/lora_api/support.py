@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from lora_api.lorajob import DeletionPolicy, FailurePolicy, LoRAJobSpec
-from lora_api.sources import DataFormat
 
 
 class Unsupported(NamedTuple):
@@ -45,24 +44,7 @@ def _is(expected: object) -> _Allowed:
     return lambda value: value == expected
 
 
-def _starts_with_s3(value: object) -> bool:
-    return value is None or str(value).startswith("s3://")
-
-
-def _format_is_read(value: object) -> bool:
-    return value in (None, DataFormat.AUTO, DataFormat.MESSAGES, DataFormat.PROMPT_COMPLETION)
-
-
-def _is_empty(value: object) -> bool:
-    return not value
-
-
 _TABLE: tuple[tuple[str, _Read, _Allowed, str], ...] = (
-    ("spec.baseModel.uri", lambda s: s.base_model.uri, _starts_with_s3, "copy the model to S3 and name s3://bucket/path"),
-    ("spec.baseModel.tokenSecretRef", lambda s: s.base_model.token_secret_ref, _is(None), "remove it"),
-    ("spec.baseModel.cacheClaimName", lambda s: s.base_model.cache_claim_name, _is(None), "remove it"),
-    ("spec.dataset.train.uri", lambda s: s.dataset.train.uri, _starts_with_s3, "copy the data to S3"),
-    ("spec.dataset.validation.uri", lambda s: s.dataset.validation and s.dataset.validation.uri, _starts_with_s3, "copy the data to S3"),
     ("spec.resources.nodes", lambda s: s.resources.nodes, _is(1), "use 1"),
     ("spec.scheduling.queueName", lambda s: s.scheduling.queue_name, _is(None), "remove it"),
     ("spec.suspend", lambda s: s.suspend, _is(False), "remove it"),

@@ -1,8 +1,19 @@
 """Sample values that unit and integration tests share."""
 
+from datetime import UTC, datetime
 from typing import Any
 
-from lora_api.messages import AdapterResult, MemoryEstimate, Plan, Resolved, TerminationMessage
+from lora_api.messages import (
+    Activity,
+    AdapterResult,
+    MemoryEstimate,
+    Plan,
+    Progress,
+    Resolved,
+    SavedCheckpoint,
+    Servability,
+    TerminationMessage,
+)
 from support.specs import SMALLEST
 
 DIGEST = "sha256:" + "ab" * 32
@@ -17,6 +28,32 @@ RESOLVED = Resolved(
     trainable_parameters=4_884_480,
     plan=Plan(micro_batch_size=4, accumulation_steps=4, max_length=512, total_steps=118),
     memory_estimate=MemoryEstimate(total=10, weights=4, adapter=3, activations=2, logits=1),
+    format="Messages",
+    adapter_bytes=19_537_920,
+    full_bytes=269_030_016,
+    estimated_seconds=900,
+    servable=[Servability(engine="vllm", servable=True), Servability(engine="sglang", servable=True)],
+)
+
+
+def checkpoint(step: int) -> SavedCheckpoint:
+    """Return the checkpoint of a step."""
+    uri = f"s3://models/prefix/team-a/support-bot/runs/1/checkpoints/step-{step:08d}"
+    return SavedCheckpoint(step=step, uri=uri, time=datetime(2026, 1, 2, 4, 0, tzinfo=UTC))
+
+
+PROGRESS = Progress(
+    activity=Activity.TRAINING,
+    step=60,
+    total_steps=118,
+    epoch=1.0,
+    percent=50.8,
+    loss=1.4,
+    eval_loss=1.6,
+    tokens_per_second=5000.0,
+    micro_batch_size=4,
+    accumulation_steps=4,
+    checkpoint=checkpoint(50),
 )
 ADAPTER = AdapterResult(
     uri=f"s3://models/prefix/team-a/support-bot/adapters/{DIGEST.replace(':', '-')}",

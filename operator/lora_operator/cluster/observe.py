@@ -36,7 +36,8 @@ class Observer:
         if job.deleting:
             return Observed(job)
         if is_finished(job.status):
-            return Observed(job, adapter=await self._adapter(job) if job.status.adapter else None)
+            succeeded = is_true(job.status.conditions, ConditionType.SUCCEEDED)
+            return Observed(job, adapter=await self._adapter(job) if succeeded else None)
         return await self._children(job)
 
     async def _children(self, job: ObservedJob) -> Observed:

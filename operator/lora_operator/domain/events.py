@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from lora_api.conditions import Condition, find_condition
+from lora_api.conditions import Condition, find_condition, is_true
 from lora_api.lorajob_status import LoRAJobStatus
 from lora_api.names import API_VERSION, FIELD_MANAGER
 from lora_api.reasons import ConditionType, Reason
 from lora_operator.domain.observed import Document, ObservedJob
+from lora_operator.domain.summary import preflight_warnings
 
 _NOTE_LIMIT = 1024
 """Bound of an event's message in Kubernetes."""
@@ -33,6 +34,7 @@ _TOLD: dict[tuple[str, str], Literal["Normal", "Warning"]] = {
     (ConditionType.STALLED, "True"): "Warning",
     (ConditionType.PREFLIGHT_PASSED, "True"): "Normal",
     (ConditionType.RUNNING, "True"): "Normal",
+    (ConditionType.OVERFITTING, "True"): "Warning",
     (ConditionType.SUCCEEDED, "True"): "Normal",
     (ConditionType.FAILED, "True"): "Warning",
 }
@@ -53,15 +55,42 @@ def transitions(before: LoRAJobStatus, after: LoRAJobStatus) -> Iterator[Event]:
             continue
         if event := _event(condition, after):
             yield event
+    yield from _warnings(before, after)
+    yield from _smaller_micro_batch(before, after)
 
 
 def _event(condition: Condition, status: LoRAJobStatus) -> Event | None:
     kind = _TOLD.get((condition.type, condition.status)) or _TOLD_REASONS.get(condition.reason)
-    if kind is None:
-        return None
+    return Event(kind, condition.reason, condition.message, _attempt(status)) if kind else None
+
+
+def _attempt(status: LoRAJobStatus) -> str:
     attempts = status.attempts
-    salt = f"{attempts.failures}-{attempts.disruptions}" if attempts else ""
-    return Event(kind, condition.reason, condition.message, salt)
+    return f"{attempts.failures}-{attempts.disruptions}" if attempts else ""
+
+
+def _warnings(before: LoRAJobStatus, after: LoRAJobStatus) -> Iterator[Event]:
+    """Yield what a preflight that has just passed warns of, in one event."""
+    passed = is_true(after.conditions, ConditionType.PREFLIGHT_PASSED)
+    if passed and after.resolved and before.resolved is None and (texts := preflight_warnings(after.resolved)):
+        yield Event("Warning", Reason.PREFLIGHT_WARNING, "; ".join(texts))
+
+
+def _smaller_micro_batch(before: LoRAJobStatus, after: LoRAJobStatus) -> Iterator[Event]:
+    """Yield each fall of the micro-batch below what was known, which is the plan at first."""
+    known, size = _micro_batch(before), after.progress.micro_batch_size if after.progress else None
+    if known and size and size < known:
+        message = (
+            f"A device holds {size} rows at once instead of {known}, because its memory was too small for more; "
+            "the optimizer steps learn from the same rows as before"
+        )
+        yield Event("Warning", Reason.MICRO_BATCH_REDUCED, message, f"{_attempt(after)}-{size}")
+
+
+def _micro_batch(status: LoRAJobStatus) -> int | None:
+    if status.progress and status.progress.micro_batch_size:
+        return status.progress.micro_batch_size
+    return status.resolved.plan.micro_batch_size if status.resolved else None
 
 
 def build_event(job: ObservedJob, run: int, event: Event, now: datetime) -> Document:
@@ -84,7 +113,7 @@ def build_event(job: ObservedJob, run: int, event: Event, now: datetime) -> Docu
         },
         "type": event.kind,
         "reason": event.reason,
-        "message": event.message[:_NOTE_LIMIT],
+        "message": event.message if len(event.message) <= _NOTE_LIMIT else event.message[: _NOTE_LIMIT - 1] + "…",
         "source": {"component": FIELD_MANAGER},
         "reportingComponent": FIELD_MANAGER,
         "firstTimestamp": stamp,

@@ -8,6 +8,7 @@ import re
 
 from lora_api.artifacts import ArtifactLayout
 from lora_api.exit_codes import PERMANENT, ExitCode
+from lora_api.lorajob import LoRAJobSpec
 from lora_api.lorajob_status import Failure
 from lora_api.messages import TerminationMessage
 from lora_api.reasons import REASON_OF_EXIT_CODE, Reason
@@ -31,9 +32,12 @@ HINTS: dict[Reason, str] = {
     Reason.OUT_OF_GPU_MEMORY: f"lower spec.training.maxLength, or ask for a larger GPU, then {_RECREATE}",
     Reason.DISK_FULL: f"raise spec.resources.scratch, then {_RECREATE}",
     Reason.SERVICE_UNAVAILABLE: "check that spec.storage.endpoint can be reached from the namespace",
-    Reason.NO_PERMISSION: "check the keys in spec.storage.credentialsSecretRef, or the rights of the ServiceAccount",
+    Reason.NO_PERMISSION: "check the keys in spec.storage.credentialsSecretRef or the rights of the ServiceAccount; "
+    "for a gated model spec.baseModel.tokenSecretRef too",
     Reason.INPUT_NOT_FOUND: "check spec.baseModel.uri and spec.dataset: bucket and path must exist",
     Reason.DIVERGED: f"lower spec.training.learningRate, then {_RECREATE}",
+    Reason.GATE_NOT_PASSED: "compare status.adapter.metrics with spec.evaluation.gate; the adapter stays in S3, and a "
+    "LoRAAdapter written by hand can serve it all the same",
     Reason.POD_LOST: f"{_RECREATE}",
     Reason.UNKNOWN_FAILURE: "read the log of the pod, or log.jsonl in the folder of the run",
     Reason.INTERNAL_ERROR: "read the log of the pod, or log.jsonl in the folder of the run",
@@ -55,6 +59,13 @@ def last_words(work: WorkView) -> TerminationMessage | None:
     """Return the message of the newest pod of a Job that left one with exit code 0."""
     done = [pod.end for pod in work.pods if pod.end is not None and pod.end.exit_code == ExitCode.DONE]
     return read_message(done[-1]) if done else None
+
+
+def published_by(work: WorkView) -> TerminationMessage | None:
+    """Return the last words of a pod that published an adapter which did not pass its gate; None if none did."""
+    pod = work.newest
+    gated = pod is not None and pod.end is not None and pod.end.exit_code == ExitCode.GATE_NOT_PASSED
+    return read_message(pod.end) if pod and gated else None
 
 
 def explain_failed_job(work: WorkView, layout: ArtifactLayout) -> Failure:
@@ -123,14 +134,14 @@ def will_retry(work: WorkView) -> bool:
     return len(failed) <= work.retries and (end is None or end.exit_code not in PERMANENT)
 
 
-def blocked(work: WorkView) -> Stall | None:
-    """Return why the current pod of a Job cannot start without the user, or None."""
+def blocked(work: WorkView, spec: LoRAJobSpec | None) -> Stall | None:
+    """Return why the current pod of a Job cannot start without the user, or None. The spec tells a Secret's use."""
     if work.newest is None:
         return _refused_pod(work.failed_create) if work.failed_create else None
-    return _waiting(work.newest)
+    return _waiting(work.newest, spec)
 
 
-def _waiting(pod: PodView) -> Stall | None:
+def _waiting(pod: PodView, spec: LoRAJobSpec | None) -> Stall | None:
     reason, message = pod.waiting_reason, pod.waiting_message
     if reason in _IMAGE_REASONS:
         hint = f"check spec.pod.image and spec.pod.imagePullSecrets; to change them, {_RECREATE}"
@@ -138,19 +149,29 @@ def _waiting(pod: PodView) -> Stall | None:
     if reason not in _CONFIG_REASONS:
         return None
     if missing := _MISSING_SECRET.search(message):
-        return _missing_secret(missing["name"], f'Secret "{missing["name"]}" does not exist')
+        return _missing_secret(missing["name"], f'Secret "{missing["name"]}" does not exist', spec)
     if missing := _MISSING_KEY.search(message):
         name = missing["name"].rsplit("/", 1)[-1]
-        return _missing_secret(name, f'Secret "{name}" has no key {missing["key"]}')
+        return _missing_secret(name, f'Secret "{name}" has no key {missing["key"]}', spec)
     return Stall(Reason.POD_REFUSED, f"Pod {pod.name} cannot start: {message or reason}", "check spec.pod")
 
 
-def _missing_secret(name: str, message: str) -> Stall:
+def _missing_secret(name: str, message: str, spec: LoRAJobSpec | None) -> Stall:
+    keys, field = _use_of_secret(name, spec)
     hint = (
-        f'create Secret "{name}" with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the namespace of the job, and '
-        f"the job goes on by itself; or correct spec.storage.credentialsSecretRef.name, then {_RECREATE}"
+        f'create Secret "{name}" with {keys} in the namespace of the job, and the job goes on by itself; '
+        f"or correct {field}, then {_RECREATE}"
     )
     return Stall(Reason.SECRET_NOT_FOUND, message, hint)
+
+
+def _use_of_secret(name: str, spec: LoRAJobSpec | None) -> tuple[str, str]:
+    """Return the keys that a Secret of the job must have, and the field that names it."""
+    token = spec.base_model.token_secret_ref if spec else None
+    credentials = spec.storage.credentials_secret_ref if spec else None
+    if token is not None and token.name == name and (credentials is None or credentials.name != name):
+        return f"the key {token.key}", "spec.baseModel.tokenSecretRef"
+    return "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "spec.storage.credentialsSecretRef.name"
 
 
 def _refused_pod(message: str) -> Stall:

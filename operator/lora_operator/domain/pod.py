@@ -1,4 +1,4 @@
-"""Builds the pod of a stage: the trainer container, locked down, with the job file, scratch space and credentials.
+"""Builds the pod of a stage: the trainer container, locked down, with job file, scratch space, volumes and credentials.
 
 It passes the "restricted" Pod Security Standard, gets no API token, and takes from the spec only the curated fields.
 Secrets are named, never read: the kubelet hands them to the container.
@@ -6,6 +6,10 @@ Secrets are named, never read: the kubelet hands them to the container.
 
 from lora_api.lorajob import LoRAJobSpec
 from lora_api.names import (
+    BASE_CACHE_DIRECTORY,
+    BASE_CACHE_VARIABLE,
+    CLAIMS_DIRECTORY,
+    HUB_TOKEN_VARIABLE,
     JOB_FILE_DIRECTORY,
     JOB_FILE_PATH,
     PROGRESS_PORT,
@@ -15,7 +19,7 @@ from lora_api.names import (
     TRAINER_CONTAINER,
 )
 from lora_api.placement import Resources, Scheduling
-from lora_api.sources import Storage
+from lora_api.sources import BaseModelSource, Storage
 from lora_operator.domain.children import labels, names_of, without_reserved
 from lora_operator.domain.observed import Document, ObservedJob, Stage
 from lora_operator.domain.settings import Settings
@@ -53,8 +57,10 @@ def _pod_spec(job: ObservedJob, spec: LoRAJobSpec, stage: Stage, settings: Setti
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(spec, stage, settings)],
-        "volumes": _volumes(job, spec.resources),
+        "volumes": _volumes(job, spec.resources) + _claim_volumes(spec),
     }
+    if _claims(spec):  # else the kubelet walks through a volume of terabytes each time a pod starts
+        pod["securityContext"]["fsGroupChangePolicy"] = "OnRootMismatch"
     if spec.pod.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": each.name} for each in spec.pod.image_pull_secrets]
     return pod | _placement(spec.scheduling)
@@ -81,6 +87,7 @@ def _container(spec: LoRAJobSpec, stage: Stage, settings: Settings) -> Document:
             {"name": "job", "mountPath": JOB_FILE_DIRECTORY, "readOnly": True},
             {"name": "scratch", "mountPath": SCRATCH_DIRECTORY},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own, empty at start
+            *_claim_mounts(spec),
         ],
     }
 
@@ -91,6 +98,39 @@ def _volumes(job: ObservedJob, resources: Resources) -> list[Document]:
         {"name": "scratch", "emptyDir": {"sizeLimit": resources.scratch or DEFAULT_SCRATCH}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
     ]
+
+
+def _claims(spec: LoRAJobSpec) -> list[str]:
+    """Return the claims that the pod mounts, each once: two volumes of one claim keep a pod from starting."""
+    cache = spec.base_model.cache_claim_name
+    return sorted({*_read_claims(spec), *([cache] if cache else [])})
+
+
+def _read_claims(spec: LoRAJobSpec) -> list[str]:
+    """Return the claims that pvc://claim/path URIs name."""
+    dataset, retention = spec.dataset, spec.evaluation and spec.evaluation.retention
+    data = [dataset.train, *dataset.mixture, dataset.validation, retention]
+    uris = [spec.base_model.uri, *(each.uri for each in data if each and each.uri)]
+    return sorted({uri.removeprefix("pvc://").partition("/")[0] for uri in uris if uri.startswith("pvc://")})
+
+
+def _claim_volumes(spec: LoRAJobSpec) -> list[Document]:
+    return [{"name": _volume_of(spec, claim), "persistentVolumeClaim": {"claimName": claim}} for claim in _claims(spec)]
+
+
+def _claim_mounts(spec: LoRAJobSpec) -> list[Document]:
+    mounts: list[Document] = [
+        {"name": _volume_of(spec, claim), "mountPath": f"{CLAIMS_DIRECTORY}/{claim}", "readOnly": True}
+        for claim in _read_claims(spec)
+    ]
+    if cache := spec.base_model.cache_claim_name:
+        mounts.append({"name": _volume_of(spec, cache), "mountPath": BASE_CACHE_DIRECTORY})
+    return mounts
+
+
+def _volume_of(spec: LoRAJobSpec, claim: str) -> str:
+    """Return the name of a claim's volume: numbered, because a claim may have a longer name than a volume."""
+    return f"claim-{_claims(spec).index(claim)}"
 
 
 def _preflight_resources() -> Document:
@@ -117,11 +157,21 @@ def _environment(spec: LoRAJobSpec) -> list[Document]:
         {"name": "TMPDIR", "value": f"{SCRATCH_DIRECTORY}/tmp"},  # noqa: S108 - the pod's own
         {"name": "HF_HOME", "value": f"{SCRATCH_DIRECTORY}/huggingface"},
         {"name": "HF_HUB_OFFLINE", "value": "1"},
+        *_base_environment(spec.base_model),
         *_storage_environment(spec.storage),
     ]
     taken = {each["name"] for each in ours}
     users = {each.name: each.value for each in spec.pod.env if each.name not in taken}
     return [{"name": name, "value": value} for name, value in users.items()] + ours
+
+
+def _base_environment(base: BaseModelSource) -> list[Document]:
+    found: list[Document] = []
+    if base.cache_claim_name:
+        found.append({"name": BASE_CACHE_VARIABLE, "value": BASE_CACHE_DIRECTORY})
+    if token := base.token_secret_ref:
+        found.append(_from_secret(HUB_TOKEN_VARIABLE, token.name, token.key))
+    return found
 
 
 def _storage_environment(storage: Storage) -> list[Document]:
@@ -131,13 +181,14 @@ def _storage_environment(storage: Storage) -> list[Document]:
     if storage.endpoint:
         found.append({"name": "AWS_ENDPOINT_URL_S3", "value": storage.endpoint})
     if storage.credentials_secret_ref:
-        found += [_from_secret(storage.credentials_secret_ref.name, *each) for each in _CREDENTIALS]
+        secret = storage.credentials_secret_ref.name
+        found += [_from_secret(key, secret, key, optional=optional) for key, optional in _CREDENTIALS]
     return found
 
 
-def _from_secret(secret: str, key: str, optional: bool) -> Document:
+def _from_secret(variable: str, secret: str, key: str, *, optional: bool = False) -> Document:
     reference: Document = {"name": secret, "key": key} | ({"optional": True} if optional else {})
-    return {"name": key, "valueFrom": {"secretKeyRef": reference}}
+    return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
 
 
 def _placement(scheduling: Scheduling) -> Document:

@@ -20,12 +20,16 @@ from lora_operator.domain.failures import (
     explain_pod,
     is_disruption,
     last_words,
+    published_by,
+    read_message,
     will_retry,
 )
+from lora_operator.domain.findings import hear_last_words, hear_progress
 from lora_operator.domain.jobs import build_job
 from lora_operator.domain.observed import Child, Document, Observed, ObservedJob, Ownership, PodView, Stage, WorkView
 from lora_operator.domain.settings import Settings
 from lora_operator.domain.status import Draft
+from lora_operator.domain.summary import summarize_preflight
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +109,11 @@ def _preflight(draft: Draft, status: ConditionStatus, reason: Reason, message: s
 
 def _preflight_passed(draft: Draft, work: WorkView) -> Draft:
     words = last_words(work)
+    if words and words.preflight:
+        text = summarize_preflight(words.preflight)
+        return _preflight(draft, "True", Reason.PREFLIGHT_SUCCEEDED, text).update(resolved=words.preflight)
     text = words.message if words else "The preflight passed; its report is gone with its pod"
-    passed = _preflight(draft, "True", Reason.PREFLIGHT_SUCCEEDED, text)
-    return passed.update(resolved=words.preflight) if words and words.preflight else passed
+    return _preflight(draft, "True", Reason.PREFLIGHT_SUCCEEDED, text)
 
 
 def train(context: Context, draft: Draft) -> Step:
@@ -115,12 +121,19 @@ def train(context: Context, draft: Draft) -> Step:
     work = context.observed.train
     if work is None:
         return _create(context, draft, _no_pod(draft), Stage.TRAIN)
-    draft = _count_attempts(draft, work)
+    draft = _hear_end(_count_attempts(draft, work), work)
     if work.complete:
         return _finish(context, draft, work)
     if work.failed:
-        return Step(draft.failed(explain_failed_job(work, _layout(context))))
+        return _give_up(context, draft, work)
     return _follow(context, draft, work)
+
+
+def _hear_end(draft: Draft, work: WorkView) -> Draft:
+    """Keep what the last pod that got to run said when it ended. While it runs, its progress is newer than that."""
+    started = [pod for pod in work.pods if pod.running or pod.end]
+    words = read_message(started[-1].end) if started else None
+    return hear_last_words(draft, words) if words else draft
 
 
 def _finish(context: Context, draft: Draft, work: WorkView) -> Step:
@@ -133,6 +146,13 @@ def _finish(context: Context, draft: Draft, work: WorkView) -> Step:
     return Step(draft.succeeded(words.adapter, words.step), go_on=True)
 
 
+def _give_up(context: Context, draft: Draft, work: WorkView) -> Step:
+    """Record a failure for good. An adapter that did not pass its gate is published all the same, but not served."""
+    draft = draft.failed(explain_failed_job(work, _layout(context)))
+    words = published_by(work)
+    return Step(draft.published(words.adapter, words.step) if words and words.adapter else draft)
+
+
 def _follow(context: Context, draft: Draft, work: WorkView) -> Step:
     """Say where the current pod is: not there, not scheduled, failed and to be replaced, or running."""
     pod = work.newest
@@ -141,9 +161,11 @@ def _follow(context: Context, draft: Draft, work: WorkView) -> Step:
     elif pod.running:
         draft = _running(context, draft, pod)
     elif pod.phase == "Failed" and will_retry(work):
-        draft = _not_running(draft, Reason.RETRYING, _describe(work))
+        draft = _not_running(
+            draft, Reason.RETRYING, f"Another pod will follow{_ahead(draft)}. {explain_pod(pod).message}"
+        )
     elif pod.phase != "Failed" and pod.end is None:
-        draft = _not_running(draft, Reason.WAITING_FOR_POD, _describe(work))
+        draft = _starting(draft, work)
     step = _watch(context, draft, work)
     running = pod is not None and pod.running
     return replace(step, requeue_after=context.settings.progress_interval) if running else step
@@ -151,7 +173,7 @@ def _follow(context: Context, draft: Draft, work: WorkView) -> Step:
 
 def _running(context: Context, draft: Draft, pod: PodView) -> Draft:
     draft = draft.condition(ConditionType.RUNNING, "True", Reason.TRAINING, f"Pod {pod.name} trains")
-    return draft.update(progress=context.observed.progress) if context.observed.progress else draft
+    return hear_progress(draft, context.observed.progress) if context.observed.progress else draft
 
 
 def _scheduled(draft: Draft, pod: PodView | None) -> Draft:
@@ -164,7 +186,22 @@ def _scheduled(draft: Draft, pod: PodView | None) -> Draft:
 
 
 def _no_pod(draft: Draft) -> Draft:
-    return _scheduled(_not_running(draft, Reason.WAITING_FOR_POD, "The training Job has no pod yet"), None)
+    text = f"The training Job has no pod yet{_ahead(draft)}"
+    return _scheduled(_not_running(draft, Reason.WAITING_FOR_POD, text), None)
+
+
+def _starting(draft: Draft, work: WorkView) -> Draft:
+    """Say that a pod starts; of one that replaces another also why, since that may be the first look at either."""
+    failed = [pod for pod in work.pods[:-1] if pod.phase == "Failed"]
+    if not failed:
+        return _not_running(draft, Reason.WAITING_FOR_POD, _describe(work))
+    text = f"{_describe(work)}{_ahead(draft)}. Before it: {explain_pod(failed[-1]).message}"
+    return _not_running(draft, Reason.RETRYING, text)
+
+
+def _ahead(draft: Draft) -> str:
+    checkpoint = draft.status.checkpoint
+    return f", to go on from the checkpoint of step {checkpoint.step}" if checkpoint else ""
 
 
 def _not_running(draft: Draft, reason: Reason, message: str) -> Draft:
@@ -186,7 +223,7 @@ def _count_attempts(draft: Draft, work: WorkView) -> Draft:
 def publish(context: Context, draft: Draft) -> Step:
     """Make or move the LoRAAdapter. One that is not the job's is left alone; the job has succeeded all the same."""
     result, spec = draft.status.adapter, context.spec
-    if result is None or spec is None or not spec.adapter.create:
+    if not draft.is_true(ConditionType.SUCCEEDED) or result is None or spec is None or not spec.adapter.create:
         return Step(draft)
     view = context.observed.adapter
     if view is not None and not belongs_to(view, context.job):
@@ -213,7 +250,7 @@ def _create(context: Context, before: Draft, after: Draft, stage: Stage) -> Step
 def _watch(context: Context, draft: Draft, work: WorkView) -> Step:
     """Wait for an active Job: its pods wake the operator, but a pod that was refused does not."""
     missing = context.settings.missing_pod_interval if work.newest is None else None
-    return Step(_scheduled(draft, work.newest), stall=blocked(work), requeue_after=missing)
+    return Step(_scheduled(draft, work.newest), stall=blocked(work, context.job.spec), requeue_after=missing)
 
 
 def _describe(work: WorkView) -> str:

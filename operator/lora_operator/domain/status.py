@@ -90,7 +90,13 @@ class Draft:
         return draft.update(failure=failure)
 
     def succeeded(self, adapter: AdapterResult, step: int | None) -> "Draft":
-        """Return the draft of a run whose adapter is published."""
+        """Return the draft of a run whose adapter is published and to be served."""
+        message = f"The adapter is published at {adapter.uri}"
+        draft = self._ended().published(adapter, step)
+        return draft.condition(ConditionType.SUCCEEDED, "True", Reason.ADAPTER_PUBLISHED, message)
+
+    def published(self, adapter: AdapterResult, step: int | None) -> "Draft":
+        """Return the draft of a run that trained to its end and published what came of it."""
         progress = self.status.progress or Progress()
         done = {
             "activity": Activity.FINISHED,
@@ -100,13 +106,11 @@ class Draft:
             "loss": adapter.metrics.get("trainLoss", progress.loss),
             "eval_loss": adapter.metrics.get("evalLoss", progress.eval_loss),
         }
-        draft = self._ended().update(
+        return self.update(
             adapter=adapter,
             adapter_digest_short=adapter.digest.removeprefix("sha256:")[:_SHORT_DIGEST],
             progress=progress.model_copy(update=done),
         )
-        message = f"The adapter is published at {adapter.uri}"
-        return draft.condition(ConditionType.SUCCEEDED, "True", Reason.ADAPTER_PUBLISHED, message)
 
     def _ended(self) -> "Draft":
         draft = self.condition(ConditionType.RUNNING, "False", Reason.FINISHED, "The run has ended")

@@ -11,6 +11,7 @@ from support.objects import Objects
 from support.samples import lorajob
 
 GOLDEN = Path(__file__).parents[2] / "golden"
+SAMPLES = Path(__file__).parents[3] / "manifests" / "samples"
 
 
 def apply(cluster: Objects, document: dict[str, Any]) -> str:
@@ -31,7 +32,11 @@ def test_short_names_and_the_category_work(server: ApiServer, cluster: Objects) 
         found = server.run_kubectl("get", word, "-n", cluster.namespace)
         assert "short" in found.stdout, found.stderr
     wide = server.run_kubectl("get", "lj", "short", "-n", cluster.namespace, "-o", "wide").stdout
-    assert [column for column in ("PHASE", "PROGRESS", "LOSS", "ADAPTER", "REASON", "BASE") if column not in wide] == []
+    assert [
+        column
+        for column in ("PHASE", "PROGRESS", "LOSS", "ADAPTER", "REASON", "BASE", "CHECKPOINT")
+        if column not in wide
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -68,6 +73,12 @@ def test_the_api_server_takes_every_golden_file(cluster: Objects, path: Path) ->
         document = lorajob() | {"status": document}
     document["metadata"].pop("namespace", None)
     answer = apply(cluster, document)
+    assert "created" in answer, answer
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_api_server_takes_every_sample(cluster: Objects, path: Path) -> None:
+    answer = apply(cluster, yaml.safe_load(path.read_text()))
     assert "created" in answer, answer
 
 

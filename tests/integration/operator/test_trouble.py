@@ -10,16 +10,16 @@ PREFLIGHT = "support-bot-1-preflight"
 
 
 def test_an_unsupported_field_stalls_the_job_and_creates_nothing(cluster: Objects, operator: Operator) -> None:
-    cluster.create(lorajob(task="TokenClassification"))
+    cluster.create(lorajob(deletionPolicy="Delete"))
     job = cluster.wait_for_condition("support-bot", "Stalled", "True")
 
     stalled = condition(job, "Stalled")
     assert stalled["reason"] == "NotSupported"
-    assert "spec.task: TokenClassification" in stalled["message"]
-    assert job["status"]["failure"]["hint"] == "spec.task: use CausalLM"
+    assert "spec.deletionPolicy: Delete" in stalled["message"]
+    assert job["status"]["failure"]["hint"] == "spec.deletionPolicy: use Retain"
     assert cluster.list("Job") == cluster.list("ConfigMap") == []
 
-    cluster.patch("LoRAJob", "support-bot", {"spec": {"task": "CausalLM"}})
+    cluster.patch("LoRAJob", "support-bot", {"spec": {"deletionPolicy": "Retain"}})
     cluster.wait("Job", PREFLIGHT)
     cluster.wait_for_condition("support-bot", "Stalled", "False")
 

@@ -1,8 +1,20 @@
 """The digest names the content: same files, same digest; anything else, another."""
 
-import pytest
+from datetime import UTC, datetime
 
-from lora_api.artifacts import ArtifactLayout, FileEntry, digest_of
+import pytest
+from pydantic import ValidationError
+
+from lora_api.artifacts import (
+    ArtifactLayout,
+    CheckpointManifest,
+    FileEntry,
+    Manifest,
+    ManifestBaseModel,
+    ManifestDataset,
+    ManifestJob,
+    digest_of,
+)
 
 WEIGHTS = FileEntry(path="adapter_model.safetensors", size=3, sha256="a" * 64)
 CONFIG = FileEntry(path="adapter_config.json", size=2, sha256="b" * 64)
@@ -31,5 +43,45 @@ def test_a_path_cannot_leave_the_folder(path: str) -> None:
 def test_the_layout_is_the_design() -> None:
     layout = ArtifactLayout(output_uri="s3://models/", namespace="team-a", name="bot", run=2)
     assert layout.report == "s3://models/team-a/bot/runs/2/report.json"
+    assert layout.checkpoint(40).startswith(f"{layout.checkpoints}/")
     assert layout.checkpoint(40) == "s3://models/team-a/bot/runs/2/checkpoints/step-00000040"
     assert layout.adapter("sha256:ab") == "s3://models/team-a/bot/adapters/sha256-ab"
+    assert layout.artifact("Merged", "sha256:ab") == "s3://models/team-a/bot/merged/sha256-ab"
+    assert layout.artifact("GGUF", "sha256:ab") == "s3://models/team-a/bot/gguf/sha256-ab"
+
+
+def test_a_checkpoint_manifest_reads_back_and_is_no_adapter() -> None:
+    manifest = CheckpointManifest(
+        files=[WEIGHTS],
+        step=40,
+        spec_digest="a" * 64,
+        dataset_digest="sha256:b",
+        base_revision="c",
+        created_time=datetime(2026, 11, 24, tzinfo=UTC),
+    )
+    assert CheckpointManifest.model_validate_json(manifest.encode()) == manifest
+    with pytest.raises(ValidationError, match="kind"):
+        Manifest.model_validate_json(manifest.encode())
+
+
+def test_documents_are_in_the_manifest_and_not_in_the_digest() -> None:
+    readme = FileEntry(path="README.md", size=9, sha256="d" * 64)
+    manifest = Manifest(
+        kind="Adapter",
+        digest=digest_of([WEIGHTS, CONFIG]),
+        files=[WEIGHTS, CONFIG],
+        documents=[readme],
+        base_model=ManifestBaseModel(name="s3://models/base", uri="s3://models/base", revision="main"),
+        dataset=ManifestDataset(uri="s3://data/train.jsonl", digest="sha256:e", rows=3),
+        job=ManifestJob(namespace="team-a", name="bot", uid="u-1", run=1),
+        lora={},
+        training={},
+        metrics={},
+        seed=42,
+        step=6,
+        versions={},
+        created_time=datetime(2026, 11, 24, tzinfo=UTC),
+    )
+    read = Manifest.model_validate_json(manifest.encode())
+    assert read.documents == [readme]
+    assert read.digest == digest_of(read.files) != digest_of([*read.files, *read.documents])

@@ -73,4 +73,6 @@ def test_names_and_columns() -> None:
     assert [each["name"] for each in columns if each["priority"] == 0] == [
         "Phase", "Progress", "Loss", "Adapter", "Age",
     ]  # fmt: skip
-    assert [each["name"] for each in columns if each["priority"] == 1] == ["Reason", "Base", "ETA"]
+    assert [each["name"] for each in columns if each["priority"] == 1] == [
+        "Reason", "Base", "ETA", "Checkpoint",
+    ]  # fmt: skip

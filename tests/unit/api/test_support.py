@@ -14,10 +14,6 @@ def test_the_shortest_job_is_supported() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        ("baseModel.uri", "hf://owner/name", "spec.baseModel.uri: hf://owner/name"),
-        ("baseModel.cacheClaimName", "bases", "spec.baseModel.cacheClaimName: bases"),
-        ("dataset.train.uri", "pvc://claim/train.jsonl", "spec.dataset.train.uri"),
-        ("dataset.validation", {"uri": "https://x/y.jsonl"}, "spec.dataset.validation.uri"),
         ("resources.nodes", 2, "spec.resources.nodes: 2"),
         ("scheduling.queueName", "team-a", "spec.scheduling.queueName: team-a"),
         ("suspend", True, "spec.suspend: True"),
@@ -36,6 +32,12 @@ def test_a_field_without_behaviour_is_named_with_its_value_and_the_fix(path: str
     ("path", "value"),
     [
         ("task", "SequenceClassification"),
+        ("baseModel.uri", "hf://owner/name"),
+        ("baseModel.tokenSecretRef", {"name": "hub"}),
+        ("baseModel.cacheClaimName", "bases"),
+        ("dataset.train.uri", "pvc://claim/train.jsonl"),
+        ("dataset.train.uri", "hf://owner/name/data/*.parquet"),
+        ("dataset.validation", {"uri": "https://x/y.jsonl"}),
         ("objective", "DPO"),
         ("dataset.train.format", "Text"),
         ("dataset.train.columns", {"prompt": "q"}),

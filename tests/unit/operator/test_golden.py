@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from lora_operator.domain.observed import Stage
-from support.samples import PREFLIGHT_DONE, TRAIN_DONE
+from support.samples import PREFLIGHT_DONE, PROGRESS, TRAIN_DONE
 from support.world import World, ended, running
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -22,7 +22,7 @@ def play(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     world = World.of(document).settle()
     if world.observed.preflight:
         world.see_work(Stage.PREFLIGHT, ended(0, PREFLIGHT_DONE), complete=True).settle()
-    world.see_work(Stage.TRAIN, running()).settle()
+    world.see_work(Stage.TRAIN, running()).see(progress=PROGRESS).settle()
     world.see_work(Stage.TRAIN, ended(0, TRAIN_DONE), complete=True).settle()
     files = {_file_name(each): each for each in world.applied.values()}
     return files | {"status.yaml": world.job.status.wire()}
@@ -68,4 +68,4 @@ def test_what_is_written_for_a_job(case: str, update_golden: bool) -> None:
 
 
 def test_there_are_cases() -> None:
-    assert {"minimal", "cpu", "everything"} <= set(CASES)
+    assert {"minimal", "cpu", "everything", "several-gpus"} <= set(CASES)

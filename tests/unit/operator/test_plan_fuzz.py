@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_api.exit_codes import ExitCode
-from lora_api.messages import Progress
+from lora_api.messages import Progress, TerminationMessage
 from lora_operator.domain.errors import RefusedError
 from lora_operator.domain.events import build_event
 from lora_operator.domain.observed import (
@@ -19,13 +19,15 @@ from lora_operator.domain.observed import (
     WorkView,
 )
 from lora_operator.domain.plan import plan, plan_refused
-from support.samples import PREFLIGHT_DONE, TRAIN_DONE, lorajob
+from support.samples import PREFLIGHT_DONE, TRAIN_DONE, checkpoint, lorajob
 from support.world import SETTINGS, START, World, accepted, preflight_passed, read_lorajob, succeeded, training
 
 TEXT = st.text(max_size=40) | st.sampled_from(['secret "a" not found', "exceeded quota", "x" * 5000])
-MESSAGES = TEXT | st.sampled_from(
-    [PREFLIGHT_DONE.encode().decode(), TRAIN_DONE.encode().decode(), '{"reason": "BadData", "message": "m"}']
+GATE_NOT_PASSED = TRAIN_DONE.model_copy(
+    update={"reason": "GateNotPassed", "micro_batch_size": 1, "overfitting": "x" * 5000, "checkpoint": checkpoint(9)}
 )
+WORDS = [PREFLIGHT_DONE, TRAIN_DONE, GATE_NOT_PASSED, TerminationMessage(reason="BadData", message="m")]
+MESSAGES = TEXT | st.sampled_from([each.encode().decode() for each in WORDS])
 ENDS = st.builds(
     ContainerEnd,
     exit_code=st.sampled_from([*(code.value for code in ExitCode), 1, 137, 143, -1]),
@@ -89,7 +91,15 @@ OBSERVED = st.builds(
     preflight=st.none() | WORK,
     train=st.none() | WORK,
     adapter=st.none() | ADAPTERS,
-    progress=st.none() | st.builds(Progress, step=st.integers(0, 100)),
+    progress=st.none()
+    | st.builds(
+        Progress,
+        step=st.integers(0, 100),
+        eval_loss=st.none() | st.just(1.5),
+        micro_batch_size=st.none() | st.integers(1, 4),
+        checkpoint=st.none() | st.builds(checkpoint, st.integers(0, 100)),
+        overfitting=st.none() | TEXT,
+    ),
 )
 
 

@@ -118,6 +118,25 @@ def test_a_pod_that_cannot_start(stage: Stage, pod: PodView, reason: str, words:
     assert world.job.status.failure is None
 
 
+TOKEN = {"name": "hub", "key": "token"}
+
+
+@pytest.mark.parametrize(
+    ("storage", "field"),
+    [
+        (None, "spec.baseModel.tokenSecretRef"),
+        ({"name": "s3"}, "spec.baseModel.tokenSecretRef"),
+        ({"name": "hub"}, "spec.storage.credentialsSecretRef.name"),
+    ],
+    ids=["the token alone", "another for S3", "one for both"],
+)
+def test_a_missing_secret_is_told_by_what_it_is_for(storage: dict[str, str] | None, field: str) -> None:
+    base = {"uri": "hf://owner/gated", "tokenSecretRef": TOKEN}
+    world = accepted(baseModel=base, **({"storage": {"credentialsSecretRef": storage}} if storage else {}))
+    world.see_work(Stage.PREFLIGHT, waiting("CreateContainerConfigError", 'secret "hub" not found')).settle()
+    assert_stalled(world, "SecretNotFound", f"or correct {field}, then")
+
+
 @pytest.mark.parametrize(
     ("message", "reason", "word"),
     [

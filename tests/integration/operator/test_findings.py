@@ -1,0 +1,62 @@
+"""What the pods of one troubled run find out, in a real API server: each once, and kept to the end."""
+
+import pytest
+
+from lora_api.messages import TerminationMessage
+from support.objects import Objects, condition
+from support.samples import ADAPTER, PREFLIGHT_DONE, RESOLVED, checkpoint, lorajob
+from support.wait import wait_for
+
+PREFLIGHT, TRAIN = "support-bot-1-preflight", "support-bot-1-train"
+WARNED = PREFLIGHT_DONE.model_copy(update={"preflight": RESOLVED.model_copy(update={"warnings": ["12 rows are cut"]})})
+STOPPED = TerminationMessage(
+    reason="Interrupted",
+    message="stopped by SIGTERM",
+    checkpoint=checkpoint(63),
+    micro_batch_size=2,
+    overfitting="the evaluation loss rose from 1.2 to 1.6",
+)
+NOT_BETTER = TerminationMessage(reason="GateNotPassed", message="evalLoss rose", step=118, adapter=ADAPTER)
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_warned_interrupted_overfitted_run_whose_gate_stays_shut(cluster: Objects) -> None:
+    cluster.create(lorajob())
+    pod = cluster.start_pod(PREFLIGHT)
+    cluster.end_pod(pod["metadata"]["name"], 0, WARNED)
+    cluster.complete_job(PREFLIGHT)
+
+    pod = cluster.start_pod(TRAIN)
+    cluster.wait_for_condition("support-bot", "Running", "True")
+    cluster.end_pod(pod["metadata"]["name"], 75, STOPPED)
+    job = cluster.wait_for_condition("support-bot", "Overfitting", "True")
+    assert "go on from the checkpoint of step 63. stopped by SIGTERM" in condition(job, "Running")["message"]
+    assert job["status"]["attempts"] == {"failures": 0, "disruptions": 1}
+    assert job["status"]["checkpoint"]["step"] == 63
+    wide = cluster.server.run_kubectl("get", "lj", "support-bot", "-n", cluster.namespace, "-o", "wide").stdout
+    assert wide.split()[-1] == "63"
+
+    pod = cluster.start_pod(TRAIN, 2)
+    cluster.wait_for_condition("support-bot", "Running", "True")
+    cluster.end_pod(pod["metadata"]["name"], 81, NOT_BETTER)
+    cluster.fail_job(TRAIN, "PodFailurePolicy")
+    job = cluster.wait_for_condition("support-bot", "Failed", "True")
+    assert job["status"]["reason"] == "GateNotPassed"
+    assert job["status"]["adapter"]["digest"] == ADAPTER.digest
+    assert job["status"]["progress"]["microBatchSize"] == 2
+    assert job["status"]["checkpoint"]["step"] == 63
+    assert condition(job, "Overfitting")["message"] == STOPPED.overfitting
+
+    wait_for("the last event", lambda: "GateNotPassed" in [each["reason"] for each in cluster.list("Event")])
+    assert sorted(each["reason"] for each in cluster.list("Event")) == [
+        "EvaluationLossRising",
+        "GateNotPassed",
+        "MicroBatchReduced",
+        "PreflightRunning",
+        "PreflightSucceeded",
+        "PreflightWarning",
+        "Retrying",
+        "Training",
+        "Training",
+    ]
+    assert cluster.list("LoRAAdapter") == []
