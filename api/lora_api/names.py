@@ -29,7 +29,11 @@ JOB_FILE_DIRECTORY: Final = "/etc/lora"
 JOB_FILE_PATH: Final = f"{JOB_FILE_DIRECTORY}/{JOB_FILE_NAME}"
 SCRATCH_DIRECTORY: Final = "/scratch"
 """The one writable folder of a trainer pod (an emptyDir): base model, temporary files, caches, HOME."""
+SCRATCH_VARIABLE: Final = "LORA_SCRATCH"
+"""Another writable folder, for a trainer outside a pod."""
 TERMINATION_LOG_PATH: Final = "/dev/termination-log"
+TERMINATION_LOG_VARIABLE: Final = "LORA_TERMINATION_LOG"
+"""Another existing file for the last words, for whoever runs a trainer outside a pod."""
 TERMINATION_MESSAGE_BYTES: Final = 4096
 """The kubelet cuts a termination message at this many bytes."""
 PROGRESS_PORT: Final = 9400
@@ -41,5 +45,5 @@ CLAIMS_DIRECTORY: Final = "/mnt/claims"
 BASE_CACHE_VARIABLE: Final = "LORA_BASE_CACHE"
 BASE_CACHE_DIRECTORY: Final = "/mnt/base-models"
 """Where a trainer pod finds the volume of `spec.baseModel.cacheClaimName`; the variable says so to the trainer."""
-HUB_TOKEN_VARIABLE: Final = "HF_TOKEN"
+HUB_TOKEN_VARIABLE: Final = "HF_TOKEN"  # noqa: S105 - a name, and no secret
 """Carries the key of `spec.baseModel.tokenSecretRef` to the trainer."""

@@ -6,7 +6,8 @@ from lora_api.artifacts import ArtifactLayout
 from lora_api.job_file import JobFile
 from lora_trainer.progress import ProgressState
 from lora_trainer.signals import StopSignal
-from lora_trainer.storage.s3 import Location, Storage
+from lora_trainer.storage.access import Storage
+from lora_trainer.storage.location import Location
 from lora_trainer.workspace import Workspace
 
 OUTPUT_FIELD = "spec.output.uri"

@@ -12,9 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_api.names import SCRATCH_DIRECTORY
-
-SCRATCH_VARIABLE = "LORA_SCRATCH"
+from lora_api.names import SCRATCH_DIRECTORY, SCRATCH_VARIABLE
 
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",

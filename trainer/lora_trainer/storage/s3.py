@@ -1,17 +1,15 @@
-"""S3: the only network a trainer has.
+"""S3, where artifacts go and most inputs come from.
 
-Every call names a `Location`, the URI together with the field of the job that it came from, so that each failure can
-say what to change. All errors of the client are explained in one place, `explain`. Timeouts and retries are bounded: a
-dead endpoint fails within a minute.
+All errors of the client are explained in one place, `explain`. Timeouts and retries are bounded: a dead endpoint fails
+within a minute. Credentials are found by boto3's ordinary chain and never looked at.
 """
 
 import base64
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import boto3
 from boto3.exceptions import Boto3Error
@@ -31,14 +29,15 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from lora_api.exit_codes import ExitCode
 from lora_api.sources import Storage as StorageSpec
-from lora_trainer.errors import TrainerError, internal, invalid_request, not_found
+from lora_trainer.errors import TrainerError, invalid_request, not_found
+from lora_trainer.storage.location import AlreadyExistsError, Location, RemoteFile
 
 # Three attempts of at most 5 s to connect and 20 s of silence, with about 3 s between them: 53 s for a dead endpoint
 # that refuses nothing and answers nothing.
 _CONNECT_TIMEOUT_SECONDS = 5
 _READ_TIMEOUT_SECONDS = 20
 _ATTEMPTS = 3
-_PARALLEL_FILES = 4
+_KEYS_A_DELETION = 1000  # the limit of the API
 _SINGLE_PUT_BYTES = 512 * 2**20  # above it several parts; S3 itself refuses one PUT above 5 GiB
 _TRANSFER = TransferConfig(max_concurrency=4)
 
@@ -52,39 +51,7 @@ _BUSY = {"SlowDown", "Throttling", "RequestLimitExceeded", "InternalError", "Ser
 _EXISTS = {"PreconditionFailed", "ConditionalRequestConflict"}
 
 
-class Location(NamedTuple):
-    """An s3:// URI, and the field of the job that it came from."""
-
-    uri: str
-    field: str
-
-    def __truediv__(self, name: str) -> "Location":
-        return Location(f"{self.uri.rstrip('/')}/{name}", self.field)
-
-    @property
-    def bucket(self) -> str:
-        """Name of the bucket."""
-        return self.uri.removeprefix("s3://").partition("/")[0]
-
-    @property
-    def key(self) -> str:
-        """Key of the object, or prefix of the folder without a trailing slash."""
-        return self.uri.removeprefix("s3://").partition("/")[2].rstrip("/")
-
-
-class RemoteFile(NamedTuple):
-    """One object of a listing; `path` is relative to the folder that was listed."""
-
-    path: str
-    size: int
-    etag: str
-
-
-class AlreadyExistsError(Exception):
-    """A conditional write found an object in its place."""
-
-
-class Storage:
+class S3:
     """The S3 access of one job."""
 
     def __init__(self, spec: StorageSpec) -> None:
@@ -115,6 +82,15 @@ class Storage:
             ]
         return sorted(file for file in files if file.path and not file.path.endswith("/"))
 
+    def list_folders(self, folder: Location) -> list[str]:
+        """Return the names of the folders in a folder, in order; empty when there is none."""
+        prefix = f"{folder.key}/" if folder.key else ""
+        with _explained(folder):
+            paginator = self._client.get_paginator("list_objects_v2")
+            pages = paginator.paginate(Bucket=folder.bucket, Prefix=prefix, Delimiter="/")
+            found = [each["Prefix"] for page in pages for each in page.get("CommonPrefixes", [])]
+        return sorted(each.removeprefix(prefix).rstrip("/") for each in found)
+
     def read(self, file: Location, start: int | None = None, length: int | None = None) -> bytes:
         """Return the content of an object, or `length` bytes of it from `start`."""
         span = {} if length is None else {"Range": f"bytes={start or 0}-{(start or 0) + length - 1}"}
@@ -122,37 +98,10 @@ class Storage:
             body: bytes = self._client.get_object(Bucket=file.bucket, Key=file.key, **span)["Body"].read()
         return body
 
-    def read_if_there(self, file: Location) -> bytes | None:
-        """Return the content of an object, or None when there is none."""
-        try:
-            return self.read(file)
-        except TrainerError as error:
-            if error.exit_code == ExitCode.INPUT_NOT_FOUND:
-                return None
-            raise
-
     def download(self, file: Location, target: Path) -> None:
         """Write the content of an object to a local file."""
         with _explained(file):
             self._client.download_file(file.bucket, file.key, str(target), Config=_TRANSFER)
-
-    def download_all(self, folder: Location, files: list[RemoteFile], target: Path) -> None:
-        """Download files of a folder, a few at a time, and check their sizes."""
-
-        def fetch(file: RemoteFile) -> None:
-            local = target / file.path
-            local.parent.mkdir(parents=True, exist_ok=True)
-            self.download(folder / file.path, local)
-            if local.stat().st_size != file.size:
-                raise internal(
-                    f"{folder.field}: {folder.uri}/{file.path} came with another size than it was listed with"
-                )
-
-        pool = ThreadPoolExecutor(_PARALLEL_FILES)
-        try:
-            list(pool.map(fetch, files))
-        finally:  # after a failure or a signal, do not wait for the other files
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def write(self, file: Location, content: bytes) -> None:
         """Store an object, over what is there."""
@@ -188,10 +137,20 @@ class Storage:
         with _explained(file):
             self._client.delete_object(Bucket=file.bucket, Key=file.key)
 
+    def delete_all(self, folder: Location) -> None:
+        """Remove every object below a folder; no error when there is none."""
+        keys = [{"Key": (folder / file.path).key} for file in self.list_files(folder)]
+        for start in range(0, len(keys), _KEYS_A_DELETION):
+            batch = {"Objects": keys[start : start + _KEYS_A_DELETION], "Quiet": True}
+            with _explained(folder):
+                answer = self._client.delete_objects(Bucket=folder.bucket, Delete=batch)
+            for refused in answer.get("Errors", [])[:1]:
+                raise invalid_request(f"{folder}: S3 did not remove it ({refused.get('Code')})", "check its policy")
+
 
 def explain(error: Exception, location: Location) -> TrainerError:
     """Return what an error of the S3 client means for the user: exit code, words and fix."""
-    where = f"{location.field}: {location.uri}"
+    where = str(location)
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)):
         return _no_permission(f"{where}: no S3 credentials were found")
     if isinstance(error, ClientError):

@@ -14,7 +14,8 @@ from botocore.exceptions import (
 )
 
 from lora_api.exit_codes import ExitCode
-from lora_trainer.storage.s3 import Location, explain
+from lora_trainer.storage.location import Location
+from lora_trainer.storage.s3 import explain
 
 WHERE = Location("s3://models/llama", "spec.baseModel.uri")
 URL = "http://127.0.0.1:1"
@@ -58,13 +59,3 @@ def test_an_error_of_s3_becomes_an_exit_code_with_uri_field_and_fix(error, code)
 
 def test_a_refused_access_names_where_the_credentials_come_from():
     assert "spec.storage.credentialsSecretRef" in explain(answer("AccessDenied", 403), WHERE).hint
-
-
-@pytest.mark.parametrize(
-    ("uri", "bucket", "key"),
-    [("s3://b", "b", ""), ("s3://b/", "b", ""), ("s3://b/a/c.txt", "b", "a/c.txt"), ("s3://b/a/", "b", "a")],
-)
-def test_a_location_is_a_bucket_and_a_key(uri, bucket, key):
-    location = Location(uri, "f")
-    assert (location.bucket, location.key) == (bucket, key)
-    assert (location / "x").uri == uri.rstrip("/") + "/x"
