@@ -1,4 +1,4 @@
-"""The preflight report: what the request turned out to mean, stored in S3 beside the run.
+"""The preflight report: what the request turned out to mean, stored beside the run.
 
 The training reads it back and must find the same base and the same data; whoever debugs a job reads it first.
 """
@@ -13,28 +13,74 @@ from lora_api.base import StatusModel
 from lora_api.messages import Resolved, Servability
 from lora_api.sources import DataFormat
 from lora_trainer.context import Context
+from lora_trainer.data.prepare import FileRows
 
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "lora-operator")
+
+
+class SetReport(StatusModel):
+    """One set of rows."""
+
+    uri: str
+    digest: str
+    """sha256:<hex> of the names and contents of its files."""
+    format: DataFormat
+    detected_by: str
+    """What the detection of the format went by."""
+    weight: float
+    """Passes over the set in one epoch."""
+    rows: int
+    files: list[FileRows]
+    """The first files, with the rows of each."""
+    file_count: int
+
+
+class LengthBin(StatusModel):
+    """Rows that are at most so many tokens long, and longer than the bin before says."""
+
+    up_to: int
+    rows: int
+
+
+class LabelCount(StatusModel):
+    """How many rows, or words, of the training data have a class."""
+
+    name: str
+    count: int
 
 
 class DataReport(StatusModel):
     """What is in the data."""
 
+    sets: list[SetReport]
+    """The set that is trained on, those mixed into it, then the validation and the retention set."""
     format: DataFormat
     detected_by: str
-    """What the detection of the format went by."""
+    lengths: list[LengthBin]
+    """Token lengths of all rows, before any cut."""
+    median_length: int
+    length_of_90_percent: int
+    length_of_99_percent: int
     longest_row: int
-    """Tokens of the longest row, before any cut."""
     learned_tokens: int
-    """Tokens that the loss is taken over, in one epoch."""
+    """Tokens, or labels, that the loss is taken over, in one epoch."""
     truncated_rows: int
     """Rows that are longer than maxLength, on both sides of the split."""
+    truncated_fraction: float
     dropped_rows: int
     """Of these, rows of which the cut leaves nothing to learn."""
+    duplicate_rows: int
+    """Rows with the same content as an earlier one; all of them are on one side of the split."""
+    duplicate_fraction: float
+    overlapping_rows: int
+    """Training rows left out because the validation set has them too."""
+    equal_pairs: int
+    """Preference pairs left out because both sides are the same."""
     rows_without_end_token: int
     """Rows with an answer that no token ends; a model trained on them may not stop."""
-    duplicates_removed: int
-    """Training rows left out because the validation set has them too."""
+    labels: list[LabelCount]
+    """Classes, the most frequent first, bounded."""
+    label_count: int
 
 
 class Report(StatusModel):

@@ -4,30 +4,37 @@ Preflight and training call the same function, so a training without a preflight
 tokenizer, headers and data; never a weight, and never torch.
 """
 
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from lora_api.lorajob import LoRAJobSpec
-from lora_api.messages import Activity, Resolved
-from lora_api.sources import DataFormat
+from lora_api.messages import Activity, MemoryEstimate, Plan, Resolved
 from lora_api.training import Precision
 from lora_trainer.context import Context
-from lora_trainer.data.chat import ChatTokenizer
-from lora_trainer.data.prepare import Example, Fitted, default_max_length, fit_to_length, tokenize_rows
-from lora_trainer.data.rows import RowSet, read_rows
-from lora_trainer.data.split import split_by_fraction, without
-from lora_trainer.errors import bad_data, invalid_request
+from lora_trainer.data.assembly import Data
+from lora_trainer.data.dataset import TokenizerFacts, load_data
+from lora_trainer.data.examples import Examples
+from lora_trainer.data.summary import summarize, warnings_of
+from lora_trainer.errors import invalid_request
 from lora_trainer.logs import log, warn
-from lora_trainer.model.base import BaseModel, describe_base, download_small_files
-from lora_trainer.model.estimate import estimate_memory
-from lora_trainer.model.targets import ranks, resolve_targets, trainable_parameters
-from lora_trainer.publish.servability import verdicts
+from lora_trainer.model.base import BaseModel, describe_base
+from lora_trainer.model.estimate import estimate_memory, estimated_seconds
+from lora_trainer.model.fetch import download_small_files
+from lora_trainer.model.shape import AdapterShape, adapter_shape
+from lora_trainer.publish.forms import check_forms
+from lora_trainer.publish.servability import expected_config, verdicts
+from lora_trainer.publish.size import adapter_bytes, full_bytes, stored_bytes_per_value
 from lora_trainer.report import DataReport, Report, library_versions
-from lora_trainer.storage.s3 import Location
-from lora_trainer.training.plan import choose_plan
+from lora_trainer.storage.location import Location
+from lora_trainer.tasks import rules_of
+from lora_trainer.training.plan import choose_plan, devices_of, sequences_of, total_tokens
+
+_DEVICE_LABELS = ("nvidia.com/gpu.product", "cloud.google.com/gke-accelerator", "karpenter.k8s.aws/instance-gpu-name")
+"""Labels of nodes by which jobs choose their GPU."""
+_DECIDING_LIBRARIES = ("transformers", "tokenizers", "lora-operator")
+"""Of the libraries, those that decide which tokens a row becomes."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +44,15 @@ class Resolution:
     base: BaseModel
     tokenizer: Any
     """Tokenizer of transformers."""
-    train: list[Example]
-    validation: list[Example]
+    train: Examples
+    """What one epoch trains on."""
+    validation: Examples
+    """Empty without a validation."""
+    retention: Examples | None
+    """A general set that shows what the model forgets."""
+    labels: list[str]
+    """Names of the classes by their number; empty for a task without classes."""
     report: Report
-
-
-@dataclass(frozen=True)
-class _Data:
-    rows: RowSet
-    train: list[Example]
-    validation: list[Example]
-    digest: str
-    without_end: int
-    duplicates_removed: int
 
 
 def resolve(context: Context) -> Resolution:
@@ -58,35 +61,75 @@ def resolve(context: Context) -> Resolution:
     Raises `TrainerError` with the field and the fix of whatever is wrong: 64, 65, 66, 69 or 77.
     """
     spec = context.job.spec
-    base = describe_base(context.storage, context.base)
+    base = describe_base(context.storage, context.base, spec.base_model.revision, spec.task)
     log("base model found", uri=base.location.uri, revision=base.revision, parameters=base.parameters)
-    targets = resolve_targets(spec.lora, base.layers)
-    layer_ranks = ranks(spec.lora, targets, base.layers)
-    trainable = trainable_parameters(layer_ranks, base.layers)
+    adapter_shape(spec, base.config, base.shapes, labels=0)  # refuses settings before the data are read
 
     context.progress.enter(Activity.LOADING_DATA)
-    tokenizer = _load_tokenizer(download_small_files(context.storage, base, context.workspace), base.location)
-    data = _read_data(context, ChatTokenizer(tokenizer, base.end_ids))
-    max_length = _max_length(spec, base, data)
-    train, validation = fit_to_length(data.train, max_length), fit_to_length(data.validation, max_length)
-    _check_truncation(spec, data, max_length, train.truncated + validation.truncated)
+    folder = download_small_files(context.storage, base, context.workspace)
+    tokenizer = _load_tokenizer(folder, base.location)
+    data = load_data(context, TokenizerFacts(tokenizer, folder, base.end_ids, base.max_positions), _versions())
 
-    plan = choose_plan(spec.training, len(train.examples), max_length, gpu=spec.resources.gpus > 0)
+    details = summarize(data)
+    shape = adapter_shape(spec, base.config, base.shapes, len(data.labels))
+    check_forms(spec, base.config, list(shape.ranks))
+    plan = _plan(spec, data)
     resolved = Resolved(
         base_revision=base.revision,
         dataset_digest=data.digest,
-        rows=len(train.examples),
-        validation_rows=len(validation.examples),
-        tokens=train.tokens,
+        rows=len(data.epoch),
+        validation_rows=len(data.validation.examples),
+        tokens=int(data.epoch.lengths.sum()),
         parameters=base.parameters,
-        trainable_parameters=trainable,
+        trainable_parameters=shape.trainable,
         plan=plan,
-        memory_estimate=estimate_memory(base.config, base.parameters, trainable, plan, _bytes_per_value(spec)),
+        memory_estimate=_memory(spec, base, shape, plan),
+        format=data.train_sets[0].prepared.facts.format.value,
+        truncated_rows=data.train.truncated + data.validation.truncated,
+        duplicate_rows=data.duplicates,
+        adapter_bytes=adapter_bytes(shape.published),
+        full_bytes=full_bytes(base.parameters, stored_bytes_per_value(base.config)),
+        estimated_seconds=_seconds(spec, base, data),
+        servable=verdicts(expected_config(spec, shape.targets)),
+        warnings=warnings_of(data, details),
     )
-    report = _report(spec, resolved, data, train, validation, targets)
-    for warning in report.warnings:
+    for warning in resolved.warnings:
         warn(warning)
-    return Resolution(base, tokenizer, train.examples, validation.examples, report)
+    report = _report(spec, resolved, details, shape.targets)
+    return Resolution(base, tokenizer, data.epoch, data.validation.examples, data.retention, data.labels, report)
+
+
+def _plan(spec: LoRAJobSpec, data: Data) -> Plan:
+    return choose_plan(
+        spec.training,
+        len(data.epoch),
+        data.max_length,
+        gpu=spec.resources.gpus > 0,
+        packable=rules_of(spec).packable,
+        sequences=sequences_of(spec),
+        devices=devices_of(spec),
+    )
+
+
+def _memory(spec: LoRAJobSpec, base: BaseModel, shape: AdapterShape, plan: Plan) -> MemoryEstimate:
+    return estimate_memory(
+        base.config,
+        base.parameters,
+        shape.trainable,
+        plan,
+        _bytes_per_value(spec),
+        quantization=spec.quantization,
+        sequences=sequences_of(spec),
+        devices=devices_of(spec),
+    )
+
+
+def _seconds(spec: LoRAJobSpec, base: BaseModel, data: Data) -> int | None:
+    """Return the expected time of the training, where the job chooses its node by a GPU whose rate is known."""
+    labels = spec.scheduling.node_selector
+    device = next((labels[name] for name in _DEVICE_LABELS if name in labels), None)
+    tokens = total_tokens(spec.training, len(data.epoch), int(data.epoch.lengths.sum()))
+    return estimated_seconds(tokens, base.parameters, device=device, devices=devices_of(spec))
 
 
 def _bytes_per_value(spec: LoRAJobSpec) -> int:
@@ -108,115 +151,18 @@ def _load_tokenizer(folder: Path, location: Location) -> Any:
         ) from error
 
 
-def _read_data(context: Context, tokenizer: ChatTokenizer) -> _Data:
-    spec = context.job.spec
-    rows, digest = _read_file(context, context.train_data, spec.dataset.train.format)
-    validation = spec.dataset.validation
-    if validation is None:
-        encoded = tokenize_rows(tokenizer, rows)
-        return _Data(rows, encoded.examples, [], f"sha256:{digest}", encoded.without_end, 0)
-    if context.validation_data is None:
-        encoded = tokenize_rows(tokenizer, rows)
-        split = split_by_fraction(rows.digests, validation.fraction or 0.0, spec.training.seed)
-        train, held = ([encoded.examples[index] for index in side] for side in split)
-        return _Data(rows, train, held, f"sha256:{digest}", encoded.without_end, 0)
-    held_rows, held_digest = _read_file(context, context.validation_data, validation.format)
-    kept = without(rows.digests, held_rows.digests)
-    if not kept:
-        raise bad_data(f"{rows.uri}: every row is also in {held_rows.uri}", "use validation rows of their own")
-    encoded, held_encoded = tokenize_rows(tokenizer, rows), tokenize_rows(tokenizer, held_rows)
-    return _Data(
-        rows,
-        [encoded.examples[index] for index in kept],
-        held_encoded.examples,
-        "sha256:" + hashlib.sha256(f"{digest}\n{held_digest}\n".encode()).hexdigest(),
-        encoded.without_end + held_encoded.without_end,
-        len(rows.rows) - len(kept),
-    )
+def _versions() -> dict[str, str]:
+    return {name: version for name, version in library_versions().items() if name in _DECIDING_LIBRARIES}
 
 
-def _read_file(context: Context, location: Location, wanted: DataFormat) -> tuple[RowSet, str]:
-    """Return the rows of a file, and the SHA-256 of its bytes in hexadecimal."""
-    name = PurePosixPath(location.key).name
-    if location.uri.endswith("/") or not name.endswith((".jsonl", ".ndjson")):
-        raise invalid_request(
-            f"{location.field}: {location.uri} is not a .jsonl file",
-            "name one s3://bucket/path.jsonl with one row a line",
-        )
-    local = context.workspace.run_folder("data") / f"{hashlib.sha256(location.uri.encode()).hexdigest()[:16]}-{name}"
-    context.storage.download(location, local)
-    with local.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    with local.open("rb") as lines:
-        rows = read_rows(location.uri, lines, wanted)
-    log("data read", uri=location.uri, rows=len(rows.rows), format=rows.format.value, detected=rows.detected)
-    return rows, digest
-
-
-def _max_length(spec: LoRAJobSpec, base: BaseModel, data: _Data) -> int:
-    wanted = spec.training.max_length
-    if wanted is None:
-        return default_max_length([len(example) for example in data.train], base.max_positions)
-    if wanted > base.max_positions:
-        raise invalid_request(
-            f"spec.training.maxLength: {wanted} is more than the base model can place",
-            f"use at most {base.max_positions}",
-        )
-    return wanted
-
-
-def _check_truncation(spec: LoRAJobSpec, data: _Data, max_length: int, truncated: int) -> None:
-    total = len(data.train) + len(data.validation)
-    allowed = spec.preflight.maximum_truncated_fraction
-    if truncated > allowed * total:
-        longest = max(len(example) for example in data.train + data.validation)
-        raise bad_data(
-            f"{truncated} of {total} rows are longer than {max_length} tokens (the longest has {longest}); "
-            f"more than {allowed:.0%} would be cut",
-            f"set spec.training.maxLength up to {longest}, or shorten the rows",
-        )
-
-
-def _report(
-    spec: LoRAJobSpec, resolved: Resolved, data: _Data, train: Fitted, validation: Fitted, targets: list[str]
-) -> Report:
-    details = DataReport(
-        format=data.rows.format,
-        detected_by=data.rows.detected,
-        longest_row=max(len(example) for example in data.train + data.validation),
-        learned_tokens=train.learned_tokens,
-        truncated_rows=train.truncated + validation.truncated,
-        dropped_rows=train.dropped + validation.dropped,
-        rows_without_end_token=data.without_end,
-        duplicates_removed=data.duplicates_removed,
-    )
-    adapter_config = {
-        "r": spec.lora.rank,
-        "use_rslora": spec.lora.rs_lora,
-        "rank_pattern": spec.lora.rank_pattern,
-        "target_modules": targets,
-    }
+def _report(spec: LoRAJobSpec, resolved: Resolved, data: DataReport, targets: list[str]) -> Report:
     return Report(
         spec_digest=spec.result_digest(),
         resolved=resolved,
-        data=details,
+        data=data,
         target_modules=targets,
-        servable=verdicts(adapter_config),
-        warnings=_warnings(details),
+        servable=resolved.servable,
+        warnings=resolved.warnings,
         versions=library_versions(),
         created_time=datetime.now(UTC).replace(microsecond=0),
     )
-
-
-def _warnings(data: DataReport) -> list[str]:
-    warnings = []
-    if data.truncated_rows:
-        warnings.append(f"{data.truncated_rows} rows are cut, {data.dropped_rows} of them dropped")
-    if data.rows_without_end_token:
-        warnings.append(
-            f"in {data.rows_without_end_token} rows no token ends the answer: the chat template writes none, "
-            "and the model may not learn to stop"
-        )
-    if data.duplicates_removed:
-        warnings.append(f"{data.duplicates_removed} training rows are left out, as they are validation rows too")
-    return warnings

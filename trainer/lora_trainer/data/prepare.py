@@ -1,128 +1,190 @@
-"""From rows to examples: tokens, masks, the longest length, and the numbers that the report tells.
+"""One set of rows, from its files to examples: parsed, checked and tokenised in one pass, a batch of rows at a time.
 
-Pure apart from the tokenizer. Nothing is dropped or cut without being counted here.
+All bad rows up to a bound are told at once. Nothing is dropped here without being counted.
 """
 
-import math
-from array import array
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
-from lora_trainer.data.chat import ChatTokenizer, MarkedText, MarkedTokens, mark_chat, mark_text, tokenize
-from lora_trainer.data.rows import MAX_BAD_ROWS, ChatRow, RowError, RowSet
-from lora_trainer.errors import bad_data
+import numpy as np
+from numpy.typing import NDArray
 
-_ROWS_A_CALL = 256
-MAX_DEFAULT_LENGTH = 4096
-"""Longest row when none is asked for; beyond it activations, not data, decide what fits."""
-_LENGTH_STEP = 128
-_LENGTH_SHARE = 0.99
+from lora_api.base import StatusModel
+from lora_api.lorajob import LoRAJobSpec
+from lora_api.sources import DataFormat
+from lora_api.training import Objective, Task
+from lora_trainer.data.encoders import Encoded, Encoder, encoder_of, tail_of
+from lora_trainer.data.examples import Examples
+from lora_trainer.data.files import DataFile
+from lora_trainer.data.formats import ColumnNames, detect_format, telling_columns
+from lora_trainer.data.labels import LabelBook
+from lora_trainer.data.mixture import joined
+from lora_trainer.data.readers import reader_of
+from lora_trainer.data.records import Numbered, has_text_cells, read_records
+from lora_trainer.data.rows import MAX_BAD_ROWS, FileError, Record, Row, RowError, digest_of_row
+from lora_trainer.data.source import Source
+from lora_trainer.data.tokens import ChatTokenizer
+from lora_trainer.errors import TrainerError, bad_data
+from lora_trainer.tasks import rules_of
+
+_ROWS_A_CALL = 1000
+_NAMED_ROWS = 3
+Digests = NDArray[np.uint8]
+"""[rows, 32]: SHA-256 of what each row teaches."""
+
+
+class FileRows(StatusModel):
+    """How many rows a file gave."""
+
+    name: str
+    rows: int
+
+
+class SetFacts(StatusModel):
+    """What is known of a set besides its examples."""
+
+    format: DataFormat
+    detected_by: str
+    """What the detection of the format went by."""
+    files: list[FileRows]
+    labels: list[str]
+    """Names of the classes, by the number that the examples have for them."""
+    rows_without_end: int
+    """Rows with an answer that no token ends."""
+    equal_pairs: int
+    """Preference pairs left out because both sides are the same."""
+    tail: int
+    """Tokens that the tokenizer puts after a text, and that stay when it is cut."""
 
 
 @dataclass(frozen=True)
-class Example:
-    """One row as the model sees it: token ids, and whether each is learned. Both int arrays of one length."""
+class Prepared:
+    """One set of rows as examples, whole and in the order of files and rows."""
 
-    ids: "array[int]"
-    learned: "array[int]"
-
-    def __len__(self) -> int:
-        return len(self.ids)
+    examples: Examples
+    digests: Digests
+    facts: SetFacts
 
 
-@dataclass(frozen=True)
-class Examples:
-    """The examples of one file."""
+def prepare_set(
+    source: Source,
+    files: Sequence[DataFile],
+    spec: LoRAJobSpec,
+    tokenizer: ChatTokenizer,
+    beat: Callable[[], None] = lambda: None,
+) -> Prepared:
+    """Read and tokenise all rows of a set; `beat` is called after each batch of rows.
 
-    examples: list[Example]
-    without_end: int
-    """Rows with a learned message that no token ends."""
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """Examples cut to a length."""
-
-    examples: list[Example]
-    truncated: int
-    """Rows that were cut."""
-    dropped: int
-    """Rows of which the cut left nothing to learn; they are part of `truncated`."""
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of one pass over the examples."""
-        return sum(len(example) for example in self.examples)
-
-    @property
-    def learned_tokens(self) -> int:
-        """Tokens that the loss is taken over."""
-        return sum(sum(example.learned) for example in self.examples)
-
-
-def tokenize_rows(tokenizer: ChatTokenizer, rows: RowSet) -> Examples:
-    """Return the examples of checked rows, in their order.
-
-    Raises a `TrainerError` (65) naming the first rows that cannot be rendered or have nothing to learn.
+    Raises a `TrainerError` (65, or 64 for the mapping of columns) that counts the bad rows up to `MAX_BAD_ROWS` and
+    names the first ones.
     """
-    if not tokenizer.has_template and any(isinstance(row, ChatRow) for row in rows.rows):
-        raise bad_data(
-            f"{rows.uri}: the rows are conversations, and the tokenizer of the base model has no chat template",
-            "use an instruct model, or rows with prompt and completion as strings",
+    reading = _Reading(source, spec, tokenizer)
+    pool = ThreadPoolExecutor(1)  # one, as tokenizers have settings of their own
+    try:
+        running: Future[None] | None = None
+        for file in files:
+            for batch in _batches(file):
+                rest = reading.begin(file, batch)
+                if running:
+                    running.result()
+                running = pool.submit(rest)
+                beat()
+        if running:
+            running.result()
+    finally:  # after a failure or a signal, do not wait for the other rows
+        pool.shutdown(wait=False, cancel_futures=True)
+    return reading.finish(files)
+
+
+class _Reading:
+    """What has been read of a set so far."""
+
+    def __init__(self, source: Source, spec: LoRAJobSpec, tokenizer: ChatTokenizer) -> None:
+        self._source, self._spec, self._tokenizer = source, spec, tokenizer
+        self._names = ColumnNames(source.columns, source.field)
+        self._labels = LabelBook()
+        preference = spec.objective is Objective.DPO
+        self._encode: Encoder = encoder_of(rules_of(spec), tokenizer, self._labels, preference=preference)
+        self._format = None if source.format is DataFormat.AUTO else source.format
+        self._detected = f"asked for: {source.format.value}"
+        self._examples: list[Examples] = []
+        self._digests: list[bytes] = []
+        self._rows: dict[str, int] = {}
+        self._complaints: list[str] = []
+        self._without_end = self._equal_pairs = 0
+
+    def begin(self, file: DataFile, batch: Sequence[Numbered]) -> Callable[[], None]:
+        """Check rows, and return what is left to do with them. Batches end in the order in which they began."""
+        rows: list[Row] = []
+        numbers: list[int] = []
+        for number, record in batch:
+            try:
+                rows.append(self._read(file, number, record))
+                numbers.append(number)
+            except RowError as error:
+                self._complain(file, number, str(error))
+        if self._complaints:  # the set is refused; only the other bad rows are still of interest
+            return lambda: None
+        rest = self._encode(rows)
+        return lambda: self._end(file, rows, numbers, rest())
+
+    def _end(self, file: DataFile, rows: Sequence[Row], numbers: Sequence[int], encoded: Encoded) -> None:
+        for index, fault in encoded.complaints:
+            self._complain(file, numbers[index], fault)
+        self._examples.append(encoded.examples)
+        self._digests += [digest_of_row(rows[index]) for index in encoded.kept]
+        self._rows[file.name] = self._rows.get(file.name, 0) + len(encoded.kept)
+        self._without_end += encoded.without_end
+        self._equal_pairs += len(rows) - len(encoded.kept)
+
+    def finish(self, files: Sequence[DataFile]) -> Prepared:
+        if self._names.fault:
+            raise self._names.fault
+        if self._complaints:
+            raise self._refusal()
+        if self._format is None or not self._digests:
+            raise bad_data(f"{self._source.location}: the set has no rows", "write one JSON object a line")
+        facts = SetFacts(
+            format=self._format,
+            detected_by=self._detected,
+            files=[FileRows(name=file.name, rows=self._rows.get(file.name, 0)) for file in files],
+            labels=self._labels.names,
+            rows_without_end=self._without_end,
+            equal_pairs=self._equal_pairs,
+            tail=tail_of(rules_of(self._spec), self._tokenizer),
         )
-    examples: list[Example] = []
-    complaints: list[str] = []
-    without_end = 0
-    for start in range(0, len(rows.rows), _ROWS_A_CALL):
-        marked = _mark(tokenizer, rows, slice(start, start + _ROWS_A_CALL), complaints)
-        for tokens in tokenize(tokenizer, marked):
-            without_end += not tokens.ends
-            if not any(tokens.learned[1:]):  # the first token has no predecessor to be predicted from
-                complaints.append(
-                    f"{rows.uri} row {tokens.number}: no token of it is learned; add an answer or drop it"
-                )
-            examples.append(_example(tokens))
-        if len(complaints) >= MAX_BAD_ROWS:
-            break
-    if complaints:
-        raise bad_data("; ".join(complaints[:3]) + f" ({len(complaints)} bad rows)", "correct the rows and apply again")
-    return Examples(examples, without_end)
+        digests = np.frombuffer(b"".join(self._digests), np.uint8).reshape(-1, 32)
+        return Prepared(joined([each for each in self._examples if each.columns]), digests, facts)
+
+    def _read(self, file: DataFile, number: int, record: Record | RowError) -> Row:
+        if isinstance(record, RowError):
+            raise record
+        record = self._names.rename(record, cells=has_text_cells(file.name))
+        if self._format is None:
+            self._format = detect_format(record, self._spec)
+            columns = telling_columns(record, self._format)
+            kind = ", as ShareGPT has it" if "conversations" in columns else ""
+            self._detected = f"row {number} of {file.name} has the columns {columns}{kind}"
+        return reader_of(self._format, source_target=self._spec.task is Task.SEQ2SEQ_LM)(record)
+
+    def _complain(self, file: DataFile, number: int, fault: str) -> None:
+        self._complaints.append(f"{file.place} row {number}: {fault}")
+        if len(self._complaints) >= MAX_BAD_ROWS:
+            raise self._names.fault or self._refusal()
+
+    def _refusal(self) -> TrainerError:
+        count = len(self._complaints)
+        known = f"{count} or more" if count >= MAX_BAD_ROWS else str(count)
+        more = f" ({known} bad rows)" if count > _NAMED_ROWS else ""
+        return bad_data("; ".join(self._complaints[:_NAMED_ROWS]) + more, "correct the rows and apply again")
 
 
-def default_max_length(lengths: list[int], model_limit: int) -> int:
-    """Return the 99th percentile of the lengths, rounded up to 128, at most 4096 and what the model can place."""
-    ordered = sorted(lengths)
-    percentile = ordered[math.ceil(_LENGTH_SHARE * len(ordered)) - 1]
-    rounded = math.ceil(percentile / _LENGTH_STEP) * _LENGTH_STEP
-    return min(rounded, MAX_DEFAULT_LENGTH, model_limit)
-
-
-def fit_to_length(examples: list[Example], max_length: int) -> Fitted:
-    """Cut examples at the right, and drop those with nothing left to learn."""
-    kept, truncated, dropped = [], 0, 0
-    for example in examples:
-        if len(example) <= max_length:
-            kept.append(example)
-            continue
-        truncated += 1
-        cut = Example(example.ids[:max_length], example.learned[:max_length])
-        if any(cut.learned[1:]):
-            kept.append(cut)
-        else:
-            dropped += 1
-    return Fitted(kept, truncated, dropped)
-
-
-def _mark(tokenizer: ChatTokenizer, rows: RowSet, part: slice, complaints: list[str]) -> list[MarkedText]:
-    marked = []
-    for row in rows.rows[part]:
-        try:
-            marked.append(mark_chat(tokenizer, row) if isinstance(row, ChatRow) else mark_text(row))
-        except RowError as error:
-            complaints.append(f"{rows.uri} row {row.number}: {error}")
-            if len(complaints) >= MAX_BAD_ROWS:
-                break
-    return marked
-
-
-def _example(tokens: MarkedTokens) -> Example:
-    return Example(array("i", tokens.ids), array("b", tokens.learned))
+def _batches(file: DataFile) -> Iterator[list[Numbered]]:
+    records = read_records(file.name, file.path)
+    try:
+        while batch := list(islice(records, _ROWS_A_CALL)):
+            yield batch
+    except FileError as error:
+        raise bad_data(f"{file.place}: the file {error}") from None
