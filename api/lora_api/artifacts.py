@@ -40,8 +40,8 @@ class ArtifactLayout(StatusModel):
 
     @property
     def prepared(self) -> str:
-        """Folder of the tokenised data."""
-        return f"{self.run_uri}/prepared"
+        """Folder of the tokenised data, which the jobs of a namespace share; no job can have this name."""
+        return f"{self.output_uri.rstrip('/')}/{self.namespace}/.prepared"
 
     @property
     def metrics(self) -> str:

@@ -1,21 +1,23 @@
-"""The model in memory: number format, base weights, and the fresh adapter on them.
+"""The base model in memory: device, number format, weights, and the new head where the task has one.
 
-Safetensors only, no code of the model's own, no network. The base is frozen; the adapter is kept in float32.
+Safetensors only, no code of the model's own, no network. Weights that the files lack are refused, as transformers would
+fill them with random numbers; only the new head of a classification is made here, by the job's seed.
 """
 
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
+import transformers
+from transformers import AutoConfig, PreTrainedModel
 
 from lora_api.lorajob import LoRAJobSpec
-from lora_api.training import Lora, Precision
-from lora_trainer.errors import invalid_request
+from lora_api.training import Precision
+from lora_trainer.errors import TrainerError, invalid_request
 from lora_trainer.logs import log
-from lora_trainer.model.targets import Shape, ranks, resolve_targets
+from lora_trainer.model.heads import mark_new, may_be_new
+from lora_trainer.model.quantize import quantization_config
+from lora_trainer.tasks import rules_of
 
 _MINIMUM_BF16_CAPABILITY = (8, 0)  # Ampere; older GPUs emulate bfloat16, slower than float32
 
@@ -45,77 +47,94 @@ def choose_precision(wanted: Precision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if _has_bfloat16(device) else torch.float32
 
 
-def load_base(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """Load a causal language model from a local folder.
-
-    Raises 64 where the folder lacks weights of the architecture: transformers would fill them with random numbers.
-    """
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (ValueError, KeyError, ImportError) as error:
-        raise invalid_request(
-            f"spec.baseModel.uri: transformers does not load the model ({type(error).__name__})",
-            "use a model whose architecture transformers knows",
-        ) from error
-    missing, mismatched = sorted(info["missing_keys"]), sorted(info["mismatched_keys"])
-    if missing or mismatched:
-        raise invalid_request(
-            f"spec.baseModel.uri: the files do not fit the config: {len(missing)} weights are missing "
-            f"({', '.join(missing[:3])}), {len(mismatched)} have another shape",
-            "upload the whole model",
-        )
-    model.config.use_cache = False
-    return model  # type: ignore[no-any-return]
-
-
-def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
-    """Freeze the base and put a fresh adapter on it. The same seed gives the same adapter."""
-    layers = layers_of(model)
-    targets = resolve_targets(lora, layers)
-    ranks(lora, targets, layers)  # refuses a rankPattern that fits nothing, which PEFT would ignore
-    torch.manual_seed(seed)
-    adapted = get_peft_model(model, lora_config(lora, targets), autocast_adapter_dtype=True)
-    trainable, total = adapted.get_nb_trainable_parameters()
-    log("adapter added", targets=targets, trainableParameters=trainable, parameters=total - trainable)
-    return adapted  # type: ignore[return-value]
-
-
-def lora_config(lora: Lora, targets: list[str]) -> LoraConfig:
-    """Return PEFT's config for the LoRA settings of a job."""
-    alpha = int(lora.alpha) if float(lora.alpha).is_integer() else lora.alpha  # engines expect a whole number
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]
-        lora_dropout=lora.dropout,
-        target_modules=targets,
-        use_rslora=lora.rs_lora,
-        rank_pattern=dict(lora.rank_pattern),
-        bias="none",
-        init_lora_weights=True,
-    )
-
-
-def layers_of(model: PreTrainedModel) -> dict[str, Shape]:
-    """Return the linear layers of a model but the output layer, by module path."""
-    output = model.get_output_embeddings()
-    return {
-        name: (module.weight.shape[0], module.weight.shape[1])
-        for name, module in model.named_modules()
-        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not output
-    }
-
-
 def device_memory(device: torch.device) -> int | None:
     """Return the memory of a GPU in bytes, or None for the CPU."""
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+
+
+def load_base(
+    folder: Path, dtype: torch.dtype, spec: LoRAJobSpec, labels: list[str], device: torch.device
+) -> PreTrainedModel:
+    """Load the model of a job's task from a local folder to a device.
+
+    `labels` are the classes of a classification, in the order of their ids; empty for other tasks. Raises 64 where the
+    folder lacks weights of the architecture.
+    """
+    new_head = rules_of(spec).whole_modules
+    # A model of several devices takes its part later; a GPU is filled directly, without a copy in the pod's memory.
+    placed = {"device_map": {"": device}} if device.type == "cuda" or spec.quantization is not None else {}
+    heads = {"ignore_mismatched_sizes": True, **_label_settings(labels)} if new_head else {}
+    torch.manual_seed(spec.training.seed)  # of the new head
+    model, info = _from_files(
+        folder,
+        spec,
+        dtype=dtype,
+        output_loading_info=True,
+        **placed,
+        **heads,
+        **_quantization(folder, dtype, spec, labels),
+    )
+    missing = {*info["missing_keys"], *(key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"])}
+    lacking = sorted(name for name in missing if not (new_head and may_be_new(model, name)))
+    if lacking:
+        raise invalid_request(
+            "spec.baseModel.uri: the files do not fit the config: "
+            f"{len(lacking)} weights are missing or have another shape ({', '.join(lacking[:3])})",
+            "upload the whole model",
+        )
+    if new_head:
+        mark_new(model, missing)
+        log("new head made", labels=len(labels), weights=sorted(missing))
+    model.config.use_cache = False
+    return model
+
+
+def _from_files(folder: Path, spec: LoRAJobSpec, **settings: Any) -> Any:
+    auto_model = rules_of(spec).auto_model
+    try:
+        return getattr(transformers, auto_model).from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False, local_files_only=True, **settings
+        )
+    except (ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise _unloadable(spec, error) from error
+
+
+def _label_settings(labels: list[str]) -> dict[str, Any]:
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+
+
+def _quantization(folder: Path, dtype: torch.dtype, spec: LoRAJobSpec, labels: list[str]) -> dict[str, Any]:
+    """Return the settings of a quantized base. A new head is trained whole, so it must not be quantized."""
+    if spec.quantization is None:
+        return {}
+    unquantized = None
+    if rules_of(spec).whole_modules:
+        outline = _outline(folder, spec, labels)
+        linear = (name for name, module in outline.named_modules() if isinstance(module, torch.nn.Linear))
+        unquantized = [name for name in linear if may_be_new(outline, f"{name}.weight")]
+    return {"quantization_config": quantization_config(spec.quantization, dtype, unquantized)}
+
+
+def _outline(folder: Path, spec: LoRAJobSpec, labels: list[str]) -> PreTrainedModel:
+    """Return the model of a task without weights."""
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, **_label_settings(labels))
+        with torch.device("meta"):
+            outline: PreTrainedModel = getattr(transformers, rules_of(spec).auto_model).from_config(config)
+    except (ValueError, KeyError, ImportError) as error:
+        raise _unloadable(spec, error) from error
+    return outline
+
+
+def _unloadable(spec: LoRAJobSpec, error: Exception) -> TrainerError:
+    return invalid_request(
+        f"spec.baseModel.uri: transformers does not load the model for {spec.task.value} ({type(error).__name__})",
+        "use a model whose architecture transformers knows for this task",
+    )
 
 
 def _has_bfloat16(device: torch.device) -> bool:
