@@ -63,6 +63,10 @@ integration: setup cluster-up ## Run the integration tests: real API server, rea
 e2e: setup cluster-up images deploy ## Run the end-to-end tests: real pods
 	$(WITH_CLUSTER) $(BIN)/pytest tests/e2e
 
+.PHONY: chaos
+chaos: setup cluster-up ## Kill trainers 100 times and compare their adapters (CHAOS="--record" writes bench/RESULTS.md)
+	PYTHONPATH=hack:tests $(BIN)/python -m chaos $(CHAOS)
+
 .PHONY: cluster-up
 cluster-up: ## Bring the local cluster up (safe to run again)
 	$(DEVCLUSTER) up

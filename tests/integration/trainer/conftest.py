@@ -1,19 +1,11 @@
-"""A real S3 server, a tiny model in it, and the trainer's commands as a function.
-
-With LORA_S3_ENDPOINT and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY set, that server is used; else versitygw is started
-from $LORA_DEVCLUSTER_BIN or the cache of the development cluster.
-"""
+"""A real S3 server, a tiny model in it, and the trainer's commands as a function."""
 
 import json
 import logging
 import os
 import secrets
 import signal
-import socket
-import subprocess
 import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +13,13 @@ from typing import Any
 # Before torch is imported, which reads it once.
 os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
-import boto3
 import pytest
 import torch
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lora_trainer import cli
 from lora_trainer.logs import JsonFormatter
+from support.s3server import open_s3_server
 from unit.trainer.tiny_tokenizer import CHATML, CHATML_SPECIALS, tiny_tokenizer
 
 torch.set_num_threads(1)  # where other tests imported torch before
@@ -37,85 +27,17 @@ torch.set_num_threads(1)  # where other tests imported torch before
 ANSWERS = ["Paris.", "The capital of Spain is Madrid.", "Yes", "No, thanks. I am fine.", "Hello there, how are you?"]
 
 
-@dataclass(frozen=True)
-class S3Server:
-    """Where the server is, and the keys that it accepts."""
-
-    endpoint: str
-    access_key: str
-    secret_key: str
-
-    def client(self) -> Any:
-        """Return a client."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name="us-east-1",
-            config=Config(s3={"addressing_style": "path"}),
-        )
-
-
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory):
-    if os.environ.get("LORA_S3_ENDPOINT"):
-        keys = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
-        yield S3Server(os.environ["LORA_S3_ENDPOINT"], *keys)
-        return
-    binary = versitygw()
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("objects", "users", "versions")}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = S3Server(f"http://127.0.0.1:{port}", "testkey", secrets.token_hex(16))
-    command = [binary, "--port", f"127.0.0.1:{port}", "--access", server.access_key, "--secret", server.secret_key]
-    command += [
-        "--iam-dir",
-        folders["users"],
-        "-q",
-        "posix",
-        "--versioning-dir",
-        folders["versions"],
-        folders["objects"],
-    ]
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(server, process)
+    with open_s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def versitygw() -> Path:
-    """Return the server's binary, which is built with the development cluster."""
-    if os.environ.get("LORA_DEVCLUSTER_BIN"):
-        return Path(os.environ["LORA_DEVCLUSTER_BIN"]) / "versitygw"
-    found = sorted(Path.home().glob(".cache/lora-devcluster/*/versitygw"))
-    if not found:
-        pytest.fail("no S3 server: run `make cluster-up`, or set LORA_S3_ENDPOINT and its AWS keys")
-    return found[-1]
-
-
-def wait_for(server: S3Server, process: subprocess.Popen) -> None:
-    """Return when the server answers; its own retries pace the loop."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            server.client().list_buckets()
-        except (BotoCoreError, ClientError):
-            continue
-        return
-    pytest.fail("versitygw did not start")
 
 
 @pytest.fixture
 def s3(s3_server, monkeypatch):
     """A client; the process has the keys in its environment, as a pod has."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
     return s3_server.client()
 
 
@@ -195,7 +117,7 @@ def job(bucket, s3_server, tmp_path):
 def lora_trainer(tmp_path, monkeypatch):
     """Run a command in this process: exit code and termination message."""
     messages = []
-    monkeypatch.setattr(cli, "write_termination_message", messages.append)
+    monkeypatch.setattr(cli, "leave_last_words", lambda outcome: messages.append(outcome.message))
     monkeypatch.setenv("LORA_SCRATCH", str(tmp_path / "scratch"))
     environment, handlers = dict(os.environ), {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
     temporary = tempfile.tempdir

@@ -30,7 +30,7 @@ def test_the_shortest_job_is_read(tmp_path):
     ("changes", "words"),
     [
         ({"suspend": True}, "spec.suspend: True is not supported yet; remove it"),
-        ({"baseModel": {"uri": "hf://a/b"}}, "spec.baseModel.uri: hf://a/b is not supported yet; copy the model to S3"),
+        ({"deletionPolicy": "Delete"}, "spec.deletionPolicy: Delete is not supported yet; use Retain"),
         ({"lora": {"rank": 0}}, "spec.lora.rank: Input should be greater than or equal to 1"),
         ({"learningRate": 1}, "spec.learningRate: Extra inputs are not permitted"),
     ],

@@ -23,7 +23,14 @@ def test_a_signal_ends_the_process_where_it_is(stop):
     with pytest.raises(InterruptionError, match="stopped by SIGTERM") as caught:
         os.kill(os.getpid(), signal.SIGTERM)
     assert caught.value.exit_code == ExitCode.INTERRUPTED
-    assert "saves no checkpoints" in caught.value.hint
+    assert "this attempt saved no checkpoint" in caught.value.hint
+
+
+def test_the_last_words_name_the_checkpoint_that_is_saved(stop):
+    stop.checkpoint_step = 40
+    with pytest.raises(InterruptionError) as caught:
+        stop.request("SIGTERM")
+    assert caught.value.hint == "the checkpoint of step 40 is saved; the next attempt goes on from it"
 
 
 def test_a_deferred_signal_only_sets_the_flag(stop):
@@ -38,3 +45,11 @@ def test_the_second_signal_is_not_deferred(stop):
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(InterruptionError):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_what_is_deferred_within_something_deferred_ends_with_the_outer_block(stop):
+    with stop.deferred():
+        with stop.deferred():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.requested

@@ -8,7 +8,7 @@ from lora_api.exit_codes import ExitCode
 from lora_trainer.errors import TrainerError
 from lora_trainer.training.guard import LossGuard
 
-VOCABULARY = 1000  # blind guessing costs 6.9
+GUESSING = math.log(1000)  # 6.9
 
 
 def ends(call):
@@ -19,25 +19,25 @@ def ends(call):
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf, 21.0])
 def test_a_loss_that_will_not_come_back_ends_the_run(loss):
-    guard = LossGuard(VOCABULARY)
+    guard = LossGuard(GUESSING)
     guard.check_step(1, 2.0, 1.0)
     assert ends(lambda: guard.check_step(2, loss, 1.0)) == ExitCode.DIVERGED
 
 
 @pytest.mark.parametrize("loss", [0.0, 6.9, 20.0])
 def test_a_hard_batch_does_not(loss):
-    guard = LossGuard(VOCABULARY)
+    guard = LossGuard(GUESSING)
     guard.check_step(1, 2.0, 1.0)
     guard.check_step(2, loss, 1.0)
 
 
 @pytest.mark.parametrize("norm", [math.nan, math.inf])
 def test_a_gradient_that_is_no_number_ends_the_run(norm):
-    assert ends(lambda: LossGuard(VOCABULARY).check_step(1, 2.0, norm)) == ExitCode.DIVERGED
+    assert ends(lambda: LossGuard(GUESSING).check_step(1, 2.0, norm)) == ExitCode.DIVERGED
 
 
 def test_with_loss_scaling_single_overflows_are_part_of_it():
-    guard = LossGuard(VOCABULARY, scales_loss=True)
+    guard = LossGuard(GUESSING, scales_loss=True)
     for step in range(20):
         guard.check_step(step, 2.0, math.inf)
     guard.check_step(20, 2.0, 1.0)
@@ -47,7 +47,7 @@ def test_with_loss_scaling_single_overflows_are_part_of_it():
 
 
 def test_a_gradient_of_exactly_zero_is_an_error_of_the_set_up():
-    assert ends(lambda: LossGuard(VOCABULARY).check_step(1, 2.0, 0.0)) == ExitCode.INTERNAL_ERROR
+    assert ends(lambda: LossGuard(GUESSING).check_step(1, 2.0, 0.0)) == ExitCode.INTERNAL_ERROR
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_gradient_of_exactly_zero_is_an_error_of_the_set_up():
     ],
 )
 def test_an_evaluation_shows_a_ruined_model(base, training, evaluated, lost):
-    guard = LossGuard(VOCABULARY)
+    guard = LossGuard(GUESSING)
     guard.check_evaluation(0, base)
     for step in range(1, 11):
         guard.check_step(step, training, 1.0)
