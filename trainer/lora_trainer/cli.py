@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -14,14 +15,15 @@ from pydantic import ValidationError
 
 from lora_api.exit_codes import ExitCode
 from lora_api.job_file import JobFile
-from lora_api.messages import Activity, TerminationMessage
+from lora_api.messages import Activity
 from lora_api.names import JOB_FILE_PATH
 from lora_api.support import unsupported_fields
-from lora_trainer.errors import invalid_request
+from lora_trainer.errors import TrainerError, invalid_request
+from lora_trainer.launch import is_first, launch, leave_last_words, needs_launcher
 from lora_trainer.logs import log, log_to_file, log_to_stdout, logger
 from lora_trainer.progress import ProgressState, serve_progress
 from lora_trainer.signals import StopSignal
-from lora_trainer.termination import as_trainer_error, failure_message, write_termination_message
+from lora_trainer.termination import Outcome, as_trainer_error, failure_message, with_findings
 from lora_trainer.workspace import leave_torch_out, open_workspace, prepare_environment
 
 if TYPE_CHECKING:
@@ -44,29 +46,48 @@ def main() -> None:
 
 
 def run(command: str, job_file: Path, stop: StopSignal | None = None) -> ExitCode:
-    """Run a command, write the termination message, and return the exit code. Raises nothing."""
-    progress, context = ProgressState(), None
-    server = serve_progress(progress)
-    stop = stop or StopSignal()
+    """Run a command, leave its last words, and return the exit code. Raises nothing."""
     log_to_stdout()
     try:
+        job = read_job(job_file)
+    except TrainerError as error:
+        return _end(Outcome(error.exit_code, failure_message(error, None)))
+    if command == "train" and needs_launcher(job, os.environ):
+        return _end(launch(job, job_file))
+    return _end(_run_here(command, job, stop or StopSignal()))
+
+
+def _run_here(command: str, job: JobFile, stop: StopSignal) -> Outcome:
+    """Run a command in this process."""
+    progress, context = ProgressState(), None
+    server = serve_progress(progress) if is_first(os.environ) else None
+    try:
         stop.install()
-        context = _open(job_file, stop, progress)
-        log("started", command=command, namespace=context.job.namespace, name=context.job.name, run=context.job.run)
-        message, code = _story(command)(context), ExitCode.DONE
+        if server is not None:
+            log("progress served", port=server.server_port)
+        context = _open(job, stop, progress)
+        log("started", command=command, namespace=job.namespace, name=job.name, run=job.run)
+        outcome = _story(command)(context)
         progress.enter(Activity.FINISHED)
-        log(message.message)
+        log(outcome.message.message)
     except BaseException as caught:  # the process ends here, whatever it was
         error = as_trainer_error(caught)
         logger.error(str(error), exc_info=caught, extra={"fields": {"exitCode": int(error.exit_code)}})
-        message, code = failure_message(error, progress.current.step or None), error.exit_code
+        message = failure_message(error, progress.current.step or None)
+        outcome = Outcome(error.exit_code, message, can_shrink=getattr(error, "can_shrink", False))
     stop.ignore()
-    write_termination_message(message)
-    if context is not None and code not in _NO_STORAGE:
+    outcome = replace(outcome, message=with_findings(outcome.message, progress.current))
+    if context is not None and is_first(os.environ) and outcome.code not in _NO_STORAGE:
         _upload_records(context)
-    server.shutdown()
-    server.server_close()
-    return code
+    if server is not None:
+        server.shutdown()
+        server.server_close()
+    return outcome
+
+
+def _end(outcome: Outcome) -> ExitCode:
+    leave_last_words(outcome)
+    return outcome.code
 
 
 def read_job(path: Path) -> JobFile:
@@ -84,15 +105,14 @@ def read_job(path: Path) -> JobFile:
     return job
 
 
-def _open(job_file: Path, stop: StopSignal, progress: ProgressState) -> "Context":
-    """Read the job, and set up everything that its steps share."""
-    job = read_job(job_file)
-    workspace = open_workspace(f"{job.namespace}-{job.name}-{job.run}")
+def _open(job: JobFile, stop: StopSignal, progress: ProgressState) -> "Context":
+    """Set up everything that the steps of a command share."""
+    workspace = open_workspace(f"{job.namespace}-{job.name}-{job.run}-{os.environ.get('RANK', '0')}")
     prepare_environment(workspace)
     log_to_file(workspace.log)
     # Imported now, when the environment is set: boto3 and transformers read it on import.
     from lora_trainer.context import Context
-    from lora_trainer.storage.s3 import Storage
+    from lora_trainer.storage.access import Storage
 
     return Context(job, Storage(job.spec.storage), workspace, stop, progress)
 
@@ -103,7 +123,7 @@ def _upload_records(context: "Context") -> None:
     upload_records(context)
 
 
-def _story(command: str) -> "Callable[[Context], TerminationMessage]":
+def _story(command: str) -> "Callable[[Context], Outcome]":
     if command == "preflight":
         from lora_trainer.preflight import preflight
 

@@ -20,6 +20,19 @@ class TrainerError(Exception):
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
+class OutOfGpuMemoryError(TrainerError):
+    """A device ran out of memory (71). `can_shrink` is whether a smaller micro-batch is left to try."""
+
+    def __init__(self, *, can_shrink: bool = False) -> None:
+        super().__init__(
+            ExitCode.OUT_OF_GPU_MEMORY,
+            "the GPU ran out of memory with one row at a time",
+            "lower spec.training.maxLength or spec.lora.rank, set spec.training.activationCheckpointing: Always, "
+            "set spec.quantization, or use a GPU with more memory",
+        )
+        self.can_shrink = can_shrink
+
+
 def invalid_request(message: str, hint: str = "") -> TrainerError:
     """Return the error of a job file that asks for something impossible or unsupported (64)."""
     return TrainerError(ExitCode.INVALID_REQUEST, message, hint)

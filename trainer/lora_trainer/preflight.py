@@ -6,6 +6,7 @@ It never loads a weight.
 
 import secrets
 
+from lora_api.exit_codes import ExitCode
 from lora_api.messages import Resolved, TerminationMessage
 from lora_api.reasons import Reason
 from lora_trainer.context import OUTPUT_FIELD, Context
@@ -13,17 +14,19 @@ from lora_trainer.errors import internal
 from lora_trainer.logs import log
 from lora_trainer.report import write_report
 from lora_trainer.resolve import resolve
+from lora_trainer.termination import Outcome
 
 
-def preflight(context: Context) -> TerminationMessage:
+def preflight(context: Context) -> Outcome:
     """Check the request and store the report. Raises `TrainerError` for whatever would end the training later."""
     check_output(context)  # first, because it is quick and most often wrong
     report = resolve(context).report
     write_report(context, report)
     log("preflight passed", report=context.layout.report)
-    return TerminationMessage(
+    message = TerminationMessage(
         reason=Reason.FINISHED.value, message=_summary(report.resolved), preflight=report.resolved
     )
+    return Outcome(ExitCode.DONE, message)
 
 
 def check_output(context: Context) -> None:

@@ -5,6 +5,7 @@ down or keep the process alive.
 """
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -27,14 +28,25 @@ class ProgressState:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._progress = Progress()
+        self._beat_time = time.monotonic()
 
     @property
     def current(self) -> Progress:
         """The newest progress."""
         return self._progress
 
+    @property
+    def silent_seconds(self) -> float:
+        """Time since the last sign of life."""
+        return time.monotonic() - self._beat_time
+
+    def beat(self) -> None:
+        """Give a sign of life."""
+        self._beat_time = time.monotonic()
+
     def update(self, **changes: Any) -> None:
-        """Change some fields of `Progress`."""
+        """Change some fields of `Progress`, which is a sign of life too."""
+        self.beat()
         with self._lock:
             self._progress = self._progress.model_copy(update=changes)
 

@@ -15,11 +15,14 @@ from lora_trainer.errors import TrainerError
 
 
 class InterruptionError(TrainerError):
-    """A signal stopped the process (75)."""
+    """A signal stopped the process (75). `checkpoint_step` is that of the newest checkpoint known to be complete."""
 
-    def __init__(self, message: str) -> None:
-        # No checkpoints yet: the message must not promise one.
-        hint = "the next attempt starts from the beginning; this release saves no checkpoints"
+    def __init__(self, message: str, checkpoint_step: int | None = None) -> None:
+        if checkpoint_step is None:
+            # Said without knowing: the signal may come before anything has looked for checkpoints.
+            hint = "this attempt saved no checkpoint; the next one goes on from an earlier one, or from the beginning"
+        else:
+            hint = f"the checkpoint of step {checkpoint_step} is saved; the next attempt goes on from it"
         super().__init__(ExitCode.INTERRUPTED, message, hint)
 
 
@@ -28,6 +31,8 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.name: str | None = None
+        self.checkpoint_step: int | None = None
+        """Step of the newest checkpoint that is known to be complete, for the last words."""
         self._deferred = False
 
     @property
@@ -48,18 +53,18 @@ class StopSignal:
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """Let the first signal only set the flag while the block runs; the block looks at it itself."""
-        self._deferred = True
+        before, self._deferred = self._deferred, True
         try:
             yield
         finally:
-            self._deferred = False
+            self._deferred = before
 
     def request(self, name: str) -> None:
         """Do what the signal `name` does."""
         again = self.requested
         self.name = name
         if again or not self._deferred:
-            raise InterruptionError(f"stopped by {name}")
+            raise InterruptionError(f"stopped by {name}", self.checkpoint_step)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self.request(signal.Signals(number).name)

@@ -4,14 +4,26 @@ In a pod the kubelet reads /dev/termination-log; on a laptop there is none, and 
 """
 
 import errno
+import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from lora_api.exit_codes import ExitCode
-from lora_api.messages import TerminationMessage
-from lora_api.names import TERMINATION_LOG_PATH
+from lora_api.messages import Progress, TerminationMessage
+from lora_api.names import TERMINATION_LOG_PATH, TERMINATION_LOG_VARIABLE
 from lora_api.reasons import REASON_OF_EXIT_CODE
-from lora_trainer.errors import TrainerError, internal
+from lora_trainer.errors import OutOfGpuMemoryError, TrainerError, internal
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a process: what it says to the operator."""
+
+    code: ExitCode
+    message: TerminationMessage
+    can_shrink: bool = False
+    """Whether a smaller micro-batch is left to try after an out-of-memory."""
 
 
 def as_trainer_error(error: BaseException) -> TrainerError:
@@ -24,11 +36,7 @@ def as_trainer_error(error: BaseException) -> TrainerError:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TrainerError(ExitCode.DISK_FULL, "the scratch volume is full", "raise spec.resources.scratch")
     if _is_out_of_gpu_memory(error):
-        return TrainerError(
-            ExitCode.OUT_OF_GPU_MEMORY,
-            "the GPU ran out of memory",
-            "lower spec.training.maxLength or spec.lora.rank, or use a GPU with more memory",
-        )
+        return OutOfGpuMemoryError()
     return internal(
         f"unexpected {type(error).__name__}; the log names the places in the code",
         "report it with the log of the pod",
@@ -41,8 +49,16 @@ def failure_message(error: TrainerError, step: int | None) -> TerminationMessage
     return TerminationMessage(reason=reason, message=error.message, hint=error.hint, step=step)
 
 
-def write_termination_message(message: TerminationMessage, path: Path = Path(TERMINATION_LOG_PATH)) -> None:
+def with_findings(message: TerminationMessage, progress: Progress) -> TerminationMessage:
+    """Return the last words with what else the operator should keep: checkpoint, micro-batch, alarm."""
+    alarm = progress.overfitting or ("" if progress.eval_loss is not None else None)
+    found = {"checkpoint": progress.checkpoint, "micro_batch_size": progress.micro_batch_size, "overfitting": alarm}
+    return message.model_copy(update=found)
+
+
+def write_termination_message(message: TerminationMessage, path: Path | None = None) -> None:
     """Write the message to the termination log, or as one line to stderr where there is none."""
+    path = path or Path(os.environ.get(TERMINATION_LOG_VARIABLE, TERMINATION_LOG_PATH))
     try:
         with path.open("r+b") as file:  # never create it: a laptop has no such file
             file.truncate()
@@ -54,4 +70,4 @@ def write_termination_message(message: TerminationMessage, path: Path = Path(TER
 
 def _is_out_of_gpu_memory(error: BaseException) -> bool:
     torch = sys.modules.get("torch")  # not imported here: a preflight has no torch
-    return torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)

@@ -13,9 +13,9 @@ import torch
 
 from integration.trainer.conftest import conversations, keys, put_rows
 from lora_api.exit_codes import ExitCode
-from lora_trainer import storage
 from lora_trainer.signals import InterruptionError
-from lora_trainer.storage.s3 import Storage
+from lora_trainer.storage import s3 as s3_storage
+from lora_trainer.storage.access import Storage
 from lora_trainer.training.recorder import Recorder
 from lora_trainer.training.trainer import LoraTrainer
 
@@ -47,11 +47,13 @@ def test_a_missing_data_file_is_input_not_found(bucket, job, lora_trainer):
     assert f"spec.dataset.train.uri: s3://{bucket}/none.jsonl" in message.message
 
 
-@pytest.mark.parametrize("path", ["rows/", "train.csv"])
-def test_a_data_uri_that_is_no_jsonl_file_is_refused(bucket, job, lora_trainer, path):
+@pytest.mark.parametrize(("path", "words"), [("rows/", "no file"), ("train.pickle", "pickle")])
+def test_data_that_are_not_there_or_of_no_known_kind_are_refused(s3, bucket, job, lora_trainer, path, words):
+    s3.put_object(Bucket=bucket, Key="train.pickle", Body=b"?")
     code, message = lora_trainer("preflight", job(dataset={"train": {"uri": f"s3://{bucket}/{path}"}}))
-    assert code == ExitCode.INVALID_REQUEST
-    assert "is not a .jsonl file" in message.message
+    assert code in (ExitCode.INVALID_REQUEST, ExitCode.INPUT_NOT_FOUND)
+    assert "spec.dataset.train.uri" in message.message
+    assert words in message.message
 
 
 def test_a_broken_row_is_bad_data_and_named(s3, bucket, job, lora_trainer):
@@ -60,8 +62,7 @@ def test_a_broken_row_is_bad_data_and_named(s3, bucket, job, lora_trainer):
     put_rows(s3, bucket, rows)
     code, message = lora_trainer("preflight", job())
     assert (code, message.reason) == (ExitCode.BAD_DATA, "BadData")
-    expected = f"s3://{bucket}/train.jsonl row 17: messages[1].content is missing; write a string"
-    assert message.message == expected
+    assert "train.jsonl row 17: messages[1].content is missing; write a string" in message.message
 
 
 def test_rows_longer_than_the_maximum_length_are_not_cut_in_silence(job, lora_trainer):
@@ -114,7 +115,7 @@ def test_a_refused_connection_is_service_unavailable_within_a_minute(job, lora_t
 
 
 def test_a_silent_server_is_service_unavailable(job, lora_trainer, monkeypatch):
-    monkeypatch.setattr(storage, "_READ_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(s3_storage, "_READ_TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         code, message = lora_trainer("preflight", job(storage={"endpoint": endpoint, "pathStyle": True}))
@@ -122,42 +123,28 @@ def test_a_silent_server_is_service_unavailable(job, lora_trainer, monkeypatch):
     assert "S3 did not answer" in message.message
 
 
-@pytest.mark.parametrize(("factor", "words"), [("nan", "nan"), ("inf", "inf"), ("1000", ", after 5.")])
-def test_a_lost_run_ends_within_the_step(s3, bucket, job, lora_trainer, monkeypatch, factor, words):
-    summed = LoraTrainer.summed_loss
+def test_a_lost_run_is_told_with_its_step_and_keeps_its_records(s3, bucket, job, lora_trainer, monkeypatch):
+    accumulate = LoraTrainer._accumulate
 
-    def broken(trainer, model, inputs):
-        loss, tokens = summed(trainer, model, inputs)
-        return loss * (float(factor) if trainer.state.global_step == 2 and model.training else 1.0), tokens
+    def broken(trainer, model, step):
+        return accumulate(trainer, model, step) * (float("nan") if step == 2 else 1.0)
 
-    monkeypatch.setattr(LoraTrainer, "summed_loss", broken)
-    code, message = lora_trainer("train", job())
+    monkeypatch.setattr(LoraTrainer, "_accumulate", broken)
+    code, message = lora_trainer("train", job(training={"maxSteps": 6, "checkpoint": {"every": 2}}))
     assert (code, message.reason, message.step) == (ExitCode.DIVERGED, "Diverged", 2)
-    assert message.message.startswith("the loss of step 3 is ")
-    assert words in message.message
+    assert message.message == "the loss of step 3 is nan"
     assert "spec.training.learningRate" in message.hint
-    assert not any("/adapters/" in key for key in keys(s3, bucket))
-    assert "out/team-a/bot/runs/1/metrics.jsonl" in keys(s3, bucket)
-
-
-def test_an_adapter_without_gradient_is_an_error(job, lora_trainer, monkeypatch):
-    summed = LoraTrainer.summed_loss
-
-    def detached(trainer, model, inputs):
-        loss, tokens = summed(trainer, model, inputs)
-        return loss.detach() + 0 * sum(each.sum() for each in model.parameters() if each.requires_grad), tokens
-
-    monkeypatch.setattr(LoraTrainer, "summed_loss", detached)
-    code, message = lora_trainer("train", job())
-    assert code == ExitCode.INTERNAL_ERROR
-    assert "the gradient of step 1 is exactly zero" in message.message
+    stored = keys(s3, bucket, "out/team-a/bot/")
+    assert not any("/adapters/" in key for key in stored)
+    assert "out/team-a/bot/runs/1/metrics.jsonl" in stored
+    assert "out/team-a/bot/runs/1/checkpoints/step-00000002/manifest.json" in stored
 
 
 def test_out_of_gpu_memory_has_its_code(job, lora_trainer, monkeypatch):
     def full(*_):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(LoraTrainer, "summed_loss", full)
+    monkeypatch.setattr(LoraTrainer, "_accumulate", full)
     assert lora_trainer("train", job())[0] == ExitCode.OUT_OF_GPU_MEMORY
 
 
@@ -179,8 +166,9 @@ def test_a_signal_stops_the_run_at_the_end_of_the_step(s3, bucket, job, lora_tra
     monkeypatch.setattr(Recorder, "step", stop_at_three)
     code, message = lora_trainer("train", job())
     assert (code, message.reason) == (ExitCode.INTERRUPTED, "Interrupted")
-    assert message.message == "stopped by SIGTERM after step 3"
-    assert "saves no checkpoints" in message.hint
+    assert message.message == "stopped by SIGTERM after step 3 of 6"
+    assert message.hint == "the checkpoint of step 3 is saved; the next attempt goes on from it"
+    assert message.checkpoint.step == 3
     assert not any("/adapters/" in key for key in keys(s3, bucket))
 
 
@@ -201,8 +189,12 @@ def test_a_process_that_gets_sigterm_exits_with_75(job, tmp_path, s3):
 def test_a_publication_that_was_killed_before_the_manifest_is_finished_by_the_next(
     s3, bucket, job, lora_trainer, monkeypatch
 ):
-    def killed(*_):
-        raise InterruptionError("stopped by SIGKILL")
+    create = Storage.create
+
+    def killed(store, file, content):
+        if "/adapters/" in file.uri:
+            raise InterruptionError("stopped by SIGKILL")
+        create(store, file, content)
 
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "create", killed)

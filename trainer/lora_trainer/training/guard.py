@@ -6,6 +6,7 @@ like a success.
 
 import math
 from collections import deque
+from typing import Any
 
 from lora_trainer.errors import diverged, internal
 
@@ -21,15 +22,28 @@ _MAX_OVERFLOWS = 20
 
 
 class LossGuard:
-    """Watches the losses and gradients of one run. `scales_loss` is whether FP16 scaling may skip steps."""
+    """Watches the losses and gradients of one run.
 
-    def __init__(self, vocabulary: int, *, scales_loss: bool = False) -> None:
-        self._guessing = math.log(max(vocabulary, 2))
+    `guessing_loss` is the loss of blind guessing, in nats; `scales_loss` whether FP16 scaling may skip steps.
+    """
+
+    def __init__(self, guessing_loss: float, *, scales_loss: bool = False) -> None:
+        self._guessing = guessing_loss
         self._scales_loss = scales_loss
         self._first: float | None = None
         self._base: float | None = None
         self._recent: deque[float] = deque(maxlen=_RECENT_STEPS)
         self._overflows = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the guard, as JSON values."""
+        recent = list(self._recent)
+        return {"first": self._first, "base": self._base, "recent": recent, "overflows": self._overflows}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on as the guard that a checkpoint was made of."""
+        self._first, self._base, self._overflows = state["first"], state["base"], state["overflows"]
+        self._recent = deque(state["recent"], maxlen=_RECENT_STEPS)
 
     def check_step(self, step: int, loss: float, gradient_norm: float) -> None:
         """Raise a `TrainerError`, 80 for a divergence and 70 for a gradient of zero, if the step ruins the run."""

@@ -1,6 +1,7 @@
 """What the run measured: one JSON line a step and an evaluation, the newest values as progress, the final metrics.
 
-Knows nothing of torch; the trainer hands it plain numbers.
+The whole history is kept, so that a checkpoint can carry it: a training that goes on from one continues the file
+without a gap or a line too many. Knows nothing of torch; the trainer hands it plain numbers.
 """
 
 import json
@@ -12,28 +13,47 @@ from typing import Any
 
 from lora_trainer.logs import log
 from lora_trainer.progress import ProgressState
+from lora_trainer.training.stopping import Evaluation, best_of, overfitting
 
 _SPEED_STEPS = 20
 _LOG_SECONDS = 10
+Line = dict[str, Any]
 
 
 class Recorder:
     """Collects the measurements of one run."""
 
     def __init__(self, path: Path, progress: ProgressState, total_steps: int) -> None:
-        self._path = path
-        self._progress = progress
-        self._total_steps = total_steps
+        self._path, self._progress, self._total_steps = path, progress, total_steps
         self._recent: deque[tuple[float, int]] = deque(maxlen=_SPEED_STEPS)
-        self._losses: list[float] = []
-        self._evaluations: list[tuple[int, float]] = []
         self._logged_time = 0.0
-        path.unlink(missing_ok=True)
+        self.history: list[Line] = []
+        """Every line so far."""
+        self.restore([])
+
+    def restore(self, history: list[Line]) -> None:
+        """Go on from the history of a checkpoint; the file begins with it."""
+        self.history = list(history)
+        evaluations = self.evaluations
+        if evaluations:
+            self._progress.update(eval_loss=_shown(evaluations[-1].loss), overfitting=overfitting(evaluations))
+        self._path.write_text("".join(json.dumps(line) + "\n" for line in self.history), encoding="utf-8")
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """The evaluations so far, each with the mean training loss since the one before."""
+        found, losses = [], []
+        for line in self.history:
+            if "evalLoss" in line:
+                found.append(Evaluation(line["step"], line["evalLoss"], _mean(losses)))
+                losses = []
+            elif "loss" in line:
+                losses.append(line["loss"])
+        return found
 
     def step(self, step: int, epoch: float, seconds: float, tokens: int, values: dict[str, float]) -> None:
         """Record a finished step: its time, its tokens without padding, and `loss`, `gradNorm`, `learningRate`."""
         self._recent.append((seconds, tokens))
-        self._losses.append(values["loss"])
         spent = sum(each for each, _ in self._recent)
         speed = round(sum(each for _, each in self._recent) / max(spent, 1e-9), 1)
         self._progress.step(step, self._total_steps, spent / len(self._recent))
@@ -44,29 +64,62 @@ class Recorder:
             self._logged_time = time.monotonic()
             log("step", totalSteps=self._total_steps, **line)
 
-    def evaluation(self, step: int, loss: float, tokens: int) -> None:
-        """Record an evaluation: its loss, mean over `tokens` supervised tokens."""
-        self._evaluations.append((step, loss))
-        self._progress.update(eval_loss=_shown(loss))
-        self._write({"step": step, "evalLoss": loss, "evalTokens": tokens})
-        log("evaluation", step=step, evalLoss=loss)
+    def evaluation(self, step: int, metrics: dict[str, float], count: int) -> None:
+        """Record an evaluation: its metrics, of which `evalLoss` is a mean over `count` tokens, rows or pairs."""
+        self._write({"step": step, **metrics, "evalCount": count})
+        alarm = overfitting(self.evaluations)
+        self._progress.update(eval_loss=_shown(metrics["evalLoss"]), overfitting=alarm)
+        log("evaluation", step=step, **metrics)
+        if alarm:
+            log("the run looks overfitted", reason=alarm)
+
+    def retention(self, step: int, loss: float, count: int) -> None:
+        """Record the loss on the general set that shows what the model forgot."""
+        self._write({"step": step, "retentionLoss": loss, "retentionCount": count})
+        log("retention", step=step, retentionLoss=loss)
 
     def evaluated_at(self, step: int) -> bool:
         """Whether the model of a step was evaluated."""
-        return bool(self._evaluations) and self._evaluations[-1][0] == step
+        return any("evalLoss" in line and line["step"] == step for line in reversed(self.history))
 
-    def final_metrics(self) -> dict[str, float]:
-        """Return trainLoss (mean of the last tenth of the steps), and evalLoss and baseEvalLoss if there are any."""
-        last = self._losses[-max(1, len(self._losses) // 10) :]
+    def metrics_at(self, step: int) -> dict[str, float]:
+        """Return the metrics of the evaluation after a step, or nothing."""
+        lines = (line for line in self.history if "evalLoss" in line and line["step"] == step)
+        return {name: value for line in lines for name, value in line.items() if name not in _ABOUT_THE_LINE}
+
+    def final_metrics(self, step: int) -> dict[str, float]:
+        """Return the metrics of the model of a step.
+
+        trainLoss is the mean of the last tenth of the steps up to it; metrics of the base model have the prefix base.
+        """
+        losses = [line["loss"] for line in self.history if "loss" in line and line["step"] <= step]
+        last = losses[-max(1, len(losses) // 10) :]
         metrics = {"trainLoss": sum(last) / len(last)} if last else {}
-        if self._evaluations:
-            metrics |= {"evalLoss": self._evaluations[-1][1], "baseEvalLoss": self._evaluations[0][1]}
+        metrics |= self.metrics_at(step)
+        metrics |= {f"base{name[0].upper()}{name[1:]}": value for name, value in self.metrics_at(0).items()}
+        retained = [line["retentionLoss"] for line in self.history if "retentionLoss" in line]
+        if retained:
+            metrics |= {"baseRetentionLoss": retained[0], "retentionLoss": retained[-1]}
         return {name: round(value, 6) for name, value in metrics.items()}
 
-    def _write(self, line: dict[str, Any]) -> None:
+    @property
+    def best_step(self) -> int | None:
+        """Step of the best evaluation of a trained model."""
+        best = best_of(self.evaluations)
+        return best.step if best else None
+
+    def _write(self, line: Line) -> None:
         line |= {"time": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        self.history.append(line)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+_ABOUT_THE_LINE = ("step", "evalCount", "time")
+
+
+def _mean(losses: list[float]) -> float | None:
+    return sum(losses) / len(losses) if losses else None
 
 
 def _shown(loss: float) -> float:
