@@ -1,1 +1,1 @@
-"""`kubectl lora`, and local runs of a LoRAJob. Empty in this release."""
+"""`kubectl lora`: local runs of a LoRAJob."""
