@@ -43,6 +43,7 @@ def test_a_path_cannot_leave_the_folder(path: str) -> None:
 def test_the_layout_is_the_design() -> None:
     layout = ArtifactLayout(output_uri="s3://models/", namespace="team-a", name="bot", run=2)
     assert layout.report == "s3://models/team-a/bot/runs/2/report.json"
+    assert layout.prepared == "s3://models/team-a/.prepared"
     assert layout.checkpoint(40).startswith(f"{layout.checkpoints}/")
     assert layout.checkpoint(40) == "s3://models/team-a/bot/runs/2/checkpoints/step-00000040"
     assert layout.adapter("sha256:ab") == "s3://models/team-a/bot/adapters/sha256-ab"
