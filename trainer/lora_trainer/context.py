@@ -34,17 +34,6 @@ class Context:
         """Folder of the base model."""
         return Location(self.job.spec.base_model.uri, "spec.baseModel.uri")
 
-    @property
-    def train_data(self) -> Location:
-        """File with the training rows."""
-        return Location(self.job.spec.dataset.train.uri, "spec.dataset.train.uri")
-
-    @property
-    def validation_data(self) -> Location | None:
-        """File with the validation rows, if they have one of their own."""
-        validation = self.job.spec.dataset.validation
-        return Location(validation.uri, "spec.dataset.validation.uri") if validation and validation.uri else None
-
     def output(self, uri: str) -> Location:
         """Return the location of an artifact."""
         return Location(uri, OUTPUT_FIELD)

@@ -84,10 +84,14 @@ def serve_progress(state: ProgressState, port: int = PROGRESS_PORT) -> Threading
         def log_message(self, *_: Any) -> None:
             """Say nothing: a poll every few seconds is no news."""
 
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: Any) -> None:
+            """Say nothing: a client that hangs up is no news either."""
+
     try:
-        server = ThreadingHTTPServer(("0.0.0.0", port), Handler)  # noqa: S104 - the operator polls by pod IP
+        server = Server(("0.0.0.0", port), Handler)  # noqa: S104 - the operator polls by pod IP
     except OSError:
-        server = ThreadingHTTPServer(("0.0.0.0", 0), Handler)  # noqa: S104
+        server = Server(("0.0.0.0", 0), Handler)  # noqa: S104
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="progress", daemon=True).start()
     return server

@@ -87,6 +87,7 @@ def _container(spec: LoRAJobSpec, stage: Stage, settings: Settings) -> Document:
             {"name": "job", "mountPath": JOB_FILE_DIRECTORY, "readOnly": True},
             {"name": "scratch", "mountPath": SCRATCH_DIRECTORY},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own, empty at start
+            *_shared_memory(spec.resources, {"mountPath": "/dev/shm"}),  # noqa: S108 - in memory
             *_claim_mounts(spec),
         ],
     }
@@ -97,7 +98,16 @@ def _volumes(job: ObservedJob, resources: Resources) -> list[Document]:
         {"name": "job", "configMap": {"name": names_of(job).config_map}},
         {"name": "scratch", "emptyDir": {"sizeLimit": resources.scratch or DEFAULT_SCRATCH}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
+        *_shared_memory(resources, {"emptyDir": {"medium": "Memory", "sizeLimit": f"{resources.gpus}Gi"}}),
     ]
+
+
+def _shared_memory(resources: Resources, entry: Document) -> list[Document]:
+    """Return the entry for /dev/shm, through which the processes of several GPUs exchange data: 64 MB are too few.
+
+    What is in it counts as the pod's memory.
+    """
+    return [{"name": "shared-memory"} | entry] if resources.gpus > 1 else []
 
 
 def _claims(spec: LoRAJobSpec) -> list[str]:

@@ -182,7 +182,9 @@ def test_no_logits_of_more_than_a_chunk_are_ever_made(changes):
     rows = documents(40, 33)
     where, targets = torch.arange(70), torch.arange(70) % VOCABULARY
     with Sizes() as sizes:
-        token_losses(model, padded(rows) | {"use_cache": False}, where, targets, predictions=True).losses.sum().backward()
+        token_losses(
+            model, padded(rows) | {"use_cache": False}, where, targets, predictions=True
+        ).losses.sum().backward()
     # The weight of the output layer, transposed, and its gradient are of that width too: one row a hidden value.
     assert 3 <= sizes.rows <= 8
     with Sizes() as sizes:
