@@ -64,12 +64,24 @@ def test_unknown_values_are_left_out_of_the_metrics():
 
 def test_the_recorder_writes_lines_and_sums_up(tmp_path, state):
     recorder = Recorder(tmp_path / "metrics.jsonl", state, total_steps=20)
-    recorder.evaluation(0, 4.0, tokens=10)
+    recorder.evaluation(0, {"evalLoss": 4.0}, count=10)
     for step in range(1, 21):
         recorder.step(step, step / 10, 0.5, 100, {"loss": 20.0 - step, "gradNorm": 1.0, "learningRate": 0.1})
-    recorder.evaluation(20, 2.0, tokens=10)
+    recorder.evaluation(20, {"evalLoss": 2.0}, count=10)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 22
     assert lines[1]["tokensPerSecond"] == 200.0
-    assert recorder.final_metrics() == {"trainLoss": 0.5, "evalLoss": 2.0, "baseEvalLoss": 4.0}
+    assert recorder.final_metrics(20) == {"trainLoss": 0.5, "evalLoss": 2.0, "baseEvalLoss": 4.0}
     assert (state.current.percent, state.current.eval_loss, state.current.tokens_per_second) == (100.0, 2.0, 200.0)
+
+
+def test_a_history_goes_on_where_a_checkpoint_ended_it(tmp_path, state):
+    first = Recorder(tmp_path / "first.jsonl", state, total_steps=3)
+    first.evaluation(0, {"evalLoss": 4.0}, count=10)
+    first.step(1, 0.5, 0.5, 100, {"loss": 3.0, "gradNorm": 1.0, "learningRate": 0.1})
+    second = Recorder(tmp_path / "second.jsonl", state, total_steps=3)
+    second.restore(first.history)
+    second.step(2, 1.0, 0.5, 100, {"loss": 2.0, "gradNorm": 1.0, "learningRate": 0.1})
+    steps = [json.loads(line)["step"] for line in (tmp_path / "second.jsonl").read_text().splitlines()]
+    assert steps == [0, 1, 2]
+    assert second.evaluated_at(0)
