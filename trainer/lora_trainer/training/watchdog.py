@@ -31,12 +31,18 @@ class Watchdog:
         """Stop to watch."""
         self._done.set()
 
+    def is_silent(self) -> bool:
+        """Whether the last sign of life is too long ago."""
+        return self._progress.silent_seconds > self._timeout
+
     def _watch(self) -> None:
         while not self._done.wait(self._timeout / _CHECKS_A_TIMEOUT):
-            silent = self._progress.silent_seconds
-            if silent > self._timeout:
+            if self.is_silent():
+                silent = self._progress.silent_seconds
                 logger.error("no sign of life", extra={"fields": {"seconds": round(silent), "stacks": stacks()}})
-                self._give_up(f"nothing got on for {silent:.0f} s, while it was {self._progress.current.activity}")
+                self._give_up(
+                    f"nothing got on for {silent:.0f} s, while it was {self._progress.current.activity.value}"
+                )
                 return
 
 

@@ -5,7 +5,7 @@ import torch
 
 from lora_api.messages import Plan
 from lora_api.training import Quantization
-from lora_trainer.model import output_layer
+from lora_trainer.model import arithmetic, output_layer
 from lora_trainer.model.attention import packed_inputs, use_packed_attention
 from lora_trainer.model.estimate import LOGITS_CHUNK, estimate_memory, estimated_seconds, peak_rate
 from lora_trainer.model.fused import fuse_lora
@@ -46,7 +46,7 @@ def test_the_terms_of_8b_are_the_known_ones_and_add_up():
     estimate = of_8b(4, activation_checkpointing=True)
     assert estimate.weights / GIB == pytest.approx(14.96, abs=0.01)
     assert estimate.adapter / GIB == pytest.approx(0.63, abs=0.01)
-    assert estimate.activations / GIB == pytest.approx(4.0, abs=0.01)
+    assert estimate.activations / GIB == pytest.approx(4.0 + 0.5, abs=0.01)  # 32 layers' inputs; the last norm's
     assert estimate.logits / GIB == pytest.approx(0.98, abs=0.01)
     parts = estimate.weights, estimate.adapter, estimate.activations, estimate.logits, estimate.working
     assert estimate.total == sum(parts)
@@ -92,10 +92,21 @@ class Kept:
         return sum(each.untyped_storage().size() for each in self._storages.values())
 
 
+WIDE = {
+    "llama": {"hidden_size": 128, "intermediate_size": 384},
+    "qwen3": {"hidden_size": 128, "intermediate_size": 384, "head_dim": 32},
+    "gemma3": {"hidden_size": 128, "intermediate_size": 384, "head_dim": 32},
+    "gpt2": {"n_embd": 128},
+    "bert": {"hidden_size": 128, "intermediate_size": 512},
+    "t5": {"d_model": 128, "d_kv": 32, "d_ff": 512},
+}
+
+
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["all kept", "checkpointing"])
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3", "gpt2", "bert", "t5"])
-def test_activations_are_about_what_the_forward_pass_keeps_and_not_less(family, checkpointing):
-    base = tiny_model(family, torch.bfloat16)
+@pytest.mark.parametrize("family", WIDE)
+def test_activations_are_about_what_the_forward_pass_keeps_and_hardly_less(family, checkpointing, monkeypatch):
+    monkeypatch.setattr(arithmetic, "cpu_has_bfloat16", lambda: True)
+    base = tiny_model(family, torch.bfloat16, **WIDE[family])
     packable = family not in ("bert", "t5") and use_packed_attention(base)
     model = with_adapter(base)
     fuse_lora(model)
@@ -111,7 +122,8 @@ def test_activations_are_about_what_the_forward_pass_keeps_and_not_less(family, 
         token_losses(model, inputs, torch.arange(4), torch.arange(4))
     wanted = plan(2, 128, activation_checkpointing=checkpointing)
     estimate = estimate_memory(base.config.to_dict(), 0, 0, wanted, 2)
-    assert 0.95 * kept.bytes < estimate.activations < 1.6 * kept.bytes, (kept.bytes, estimate.activations)
+    most = 2.0 if checkpointing else 1.15  # the ends weigh more than these two layers' inputs
+    assert 0.97 < estimate.activations / kept.bytes < most
 
 
 def test_experts_count_as_far_as_a_token_is_sent_to_them():
