@@ -72,13 +72,13 @@ def test_a_missing_secret_is_a_condition_within_seconds_and_heals(s3: Any, jobs:
 
 
 def test_a_field_of_a_later_release_is_refused_by_name(jobs: LoRAJobs) -> None:
-    job = jobs.sample("not-yet", quantization={"bits": 4})
+    job = jobs.sample("not-yet", deletionPolicy="Delete")
     name = jobs.apply(job)
 
     stalled = condition(jobs.wait_for(name, "Stalled", seconds=30), "Stalled")
 
     assert stalled["reason"] == "NotSupported"
-    assert "spec.quantization" in stalled["message"]
+    assert "spec.deletionPolicy" in stalled["message"]
     assert jobs.children("jobs", name) == []
 
 
