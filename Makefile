@@ -67,6 +67,10 @@ e2e: setup cluster-up images deploy ## Run the end-to-end tests: real pods
 chaos: setup cluster-up ## Kill trainers 100 times and compare their adapters (CHAOS="--record" writes bench/RESULTS.md)
 	PYTHONPATH=hack:tests $(BIN)/python -m chaos $(CHAOS)
 
+.PHONY: bench
+bench: setup ## Measure the trainer beside Trainer and TRL, as BENCH="--only a,c --record"
+	PYTHONPATH=hack:tests $(BIN)/python -m bench.trainer $(BENCH)
+
 .PHONY: cluster-up
 cluster-up: ## Bring the local cluster up (safe to run again)
 	$(DEVCLUSTER) up

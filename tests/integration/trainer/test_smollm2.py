@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from lora_trainer.data.chat import ChatTokenizer, mark_chat, tokenize
+from lora_trainer.data.chat import mark_chat
+from lora_trainer.data.masks import tokenize
 from lora_trainer.data.rows import ChatRow
+from lora_trainer.data.tokens import ChatTokenizer
 
 MESSAGES = [
     {"role": "user", "content": "What is 2+2?"},
@@ -25,19 +27,19 @@ def tokenizer():
 
 def test_the_answers_and_their_ends_are_learned_token_by_token(tokenizer):
     chat = ChatTokenizer(tokenizer)
-    tokens = tokenize(chat, [mark_chat(chat, ChatRow(1, MESSAGES, [1, 3]))])[0]
+    tokens = tokenize(chat, [mark_chat(chat, ChatRow(MESSAGES, [1, 3]))])[0]
     assert tokens.ends
     assert tokens.ids == tokenizer.apply_chat_template(MESSAGES, return_dict=True)["input_ids"]
     expected = [
         tokenizer(f"{message['content']}<|im_end|>", add_special_tokens=False)["input_ids"]
         for message in MESSAGES[1::2]
     ]
-    learned = [token for token, is_learned in zip(tokens.ids, tokens.learned, strict=True) if is_learned]
+    learned = [tokens.ids[place] for run in tokens.runs for place in run]
     assert learned == expected[0] + expected[1]
 
 
 def test_the_prompt_is_what_an_engine_asks_with(tokenizer):
     chat = ChatTokenizer(tokenizer)
-    tokens = tokenize(chat, [mark_chat(chat, ChatRow(1, MESSAGES[:2], [1]))])[0]
+    tokens = tokenize(chat, [mark_chat(chat, ChatRow(MESSAGES[:2], [1]))])[0]
     prompt = tokenizer.apply_chat_template(MESSAGES[:1], add_generation_prompt=True, return_dict=True)["input_ids"]
-    assert tokens.ids[: tokens.learned.index(True)] == prompt
+    assert tokens.ids[: tokens.runs[0].start] == prompt

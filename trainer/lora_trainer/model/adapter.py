@@ -25,6 +25,7 @@ from lora_trainer.logs import log
 from lora_trainer.model.heads import whole_modules
 from lora_trainer.model.initialization import ADAPTER, change_base
 from lora_trainer.model.options import CHANGING, check_options
+from lora_trainer.model.recompute import use_activation_checkpointing
 from lora_trainer.model.targets import Shape, changed_layers, is_experts, matches, ranks, resolve_targets, stacked
 from lora_trainer.model.whole import keep_in_float32
 from lora_trainer.tasks import rules_of
@@ -69,7 +70,7 @@ def add_adapter(
     start = spec.lora.initialization
     setattr(adapted, _INITIAL, change_base(adapted, start, initial) if start in CHANGING else {})
     if checkpoint:
-        model.gradient_checkpointing_enable({"use_reentrant": False})  # needs no input that asks for gradients
+        use_activation_checkpointing(adapted)
     trainable, total = adapted.get_nb_trainable_parameters()
     log("adapter added", targets=targets, saved=saved, trainableParameters=trainable, parameters=total - trainable)
     return adapted  # type: ignore[return-value]

@@ -156,7 +156,7 @@ def _one_by_one(
 
     Heads that share keys and values become the heads of one batch entry, which needs no copies of either.
     """
-    dtype, (_, heads, tokens, size), groups = query.dtype, query.shape, key.shape[1]
+    dtype, (_, heads, tokens, _), groups = query.dtype, query.shape, key.shape[1]
     wide = product_dtype(query)
     query = query[0].to(wide).unflatten(0, (groups, heads // groups))
     key, value = (each[0].to(wide)[:, None].expand(-1, heads // groups, -1, -1) for each in (key, value))
@@ -200,29 +200,34 @@ def _may_be_packed(model: PreTrainedModel) -> bool:
 
 @torch.no_grad()
 def _keeps_documents_apart(model: PreTrainedModel) -> bool:
-    """Whether the second of two packed documents comes out the same whatever the first one is."""
+    """Whether a document comes out the same behind another one as before a third one.
+
+    So it shows where others are seen, and where positions are counted on from the document before.
+    """
+    size = model.config.get_text_config().vocab_size
+    tried, first, last = ((start + step * torch.arange(8)) % size for start, step in ((5, 2), (3, 1), (7, 3)))
+    tried = tried[:6]
     training = model.training
     model.eval()
     try:
-        first, second = (_second_document(model, shift) for shift in (1, 2))
+        behind = _logits_of_two(model, first, tried)[len(first) :]
+        before = _logits_of_two(model, tried, last)[: len(tried)]
     except (NotImplementedError, TypeError, ValueError):
         return False
     finally:
         model.train(training)
     # Rounding may differ where experts take tokens in groups; a leak is far larger.
-    tolerance = 8 * torch.finfo(first.dtype).eps * float(first.abs().max())
-    return torch.allclose(first, second, rtol=0.0, atol=tolerance)
+    tolerance = 8 * torch.finfo(before.dtype).eps * float(before.abs().max())
+    return torch.allclose(before, behind, rtol=0.0, atol=tolerance)
 
 
-def _second_document(model: PreTrainedModel, shift: int) -> torch.Tensor:
-    vocabulary = model.config.get_text_config().vocab_size
-    first, second = (3 + shift * torch.arange(8)) % vocabulary, (5 + 2 * torch.arange(6)) % vocabulary
-    positions = torch.cat([torch.arange(8), torch.arange(6)])
+def _logits_of_two(model: PreTrainedModel, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    lengths = [len(first), len(second)]
     output = model(
         input_ids=torch.cat([first, second])[None].to(model.device),
-        position_ids=positions[None].to(model.device),
-        cu_seq_lens_q=torch.tensor([0, 8, 14], dtype=torch.int32, device=model.device),
-        max_length_q=8,
+        position_ids=torch.cat([torch.arange(each) for each in lengths])[None].to(model.device),
+        cu_seq_lens_q=torch.tensor([0, lengths[0], sum(lengths)], dtype=torch.int32, device=model.device),
+        max_length_q=max(lengths),
         use_cache=False,
     )
-    return output.logits[0, 8:]
+    return output.logits[0]

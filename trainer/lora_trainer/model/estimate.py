@@ -5,7 +5,7 @@ what they count, so that a measured peak can be held against each. They err upwa
 would have fitted is cheaper than one that runs out of memory at night.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,23 +84,22 @@ def estimate_memory(
     text = config.get("text_config") or config
     tokens = plan.micro_batch_size * sequences * plan.max_length
     layers = _layers_of(text)
-    kept = [tokens * each.values * bytes_per_value for each in layers]
     weights = _weight_bytes(text, parameters, bytes_per_value, quantization) // (devices if plan.sharded else 1)
     adapter = trainable * _ADAPTER_BYTES
-    working = _LIBRARIES + trainable * bytes_per_value
-    activations = sum(kept)
-    if plan.activation_checkpointing:
-        activations = sum(tokens * each.width * bytes_per_value for each in layers)
-        working += max(kept)
-    activations += _ENDS * tokens * layers[-1].width * bytes_per_value + _bias_bytes(text, plan, bytes_per_value)
-    widest = max(each.inner for each in layers)
-    working += 2 * tokens * widest * bytes_per_value  # gradients on their way through the widest place
-    if plan.sharded or quantization is not None:
-        working += 2 * max(each.weights for each in layers) * bytes_per_value  # gathered or restored to be used
+    bias = _bias_bytes(text, plan, bytes_per_value)
+    activations = bias + tokens * bytes_per_value * _values_kept(layers, recomputed=plan.activation_checkpointing)
     logits = _logits_bytes(text, tokens, bytes_per_value)
-    total = weights + adapter + activations + logits + working
+    gathers = plan.sharded or quantization is not None
+    values = trainable + tokens * _values_at_work(layers, recomputed=plan.activation_checkpointing)
+    values += 2 * max(each.weights for each in layers) if gathers else 0  # whole again, to be computed with
+    working = _LIBRARIES + values * bytes_per_value
     return MemoryEstimate(
-        total=total, weights=weights, adapter=adapter, activations=activations, logits=logits, working=working
+        total=weights + adapter + activations + logits + working,
+        weights=weights,
+        adapter=adapter,
+        activations=activations,
+        logits=logits,
+        working=working,
     )
 
 
@@ -138,6 +137,16 @@ class _Layer:
     inner: int
     """Of a token at the widest place: in the feed-forward network."""
     weights: int
+
+
+def _values_kept(layers: Sequence[_Layer], *, recomputed: bool) -> int:
+    """Return the values of a token that wait for the backward pass."""
+    return sum(each.width if recomputed else each.values for each in layers) + _ENDS * layers[-1].width
+
+
+def _values_at_work(layers: Sequence[_Layer], *, recomputed: bool) -> int:
+    """Return the values of a token in the layer that is computed: gradients at its widest place, and all it keeps."""
+    return 2 * max(each.inner for each in layers) + (max(each.values for each in layers) if recomputed else 0)
 
 
 def _layers_of(config: Mapping[str, Any]) -> list[_Layer]:

@@ -1,7 +1,8 @@
 """The linear layer and its adapter as one operation, equal in numbers to PEFT's.
 
 PEFT widens the whole input to the adapter's float32, and adds and scales in passes of their own. Here the two small
-matrices are cast instead, the sum is part of the product, and the backward pass keeps only the input and its projection.
+matrices are cast instead, the sum is part of the product, and only the input and its projection are kept for the
+backward pass.
 Computation is in the format of the base, autocast or not: fused layers need no autocast, and ignore it but for the
 format of their input.
 """
@@ -56,10 +57,10 @@ def _forward_of(module: LoraLayer) -> Callable[..., torch.Tensor]:
 
 def _dense_forward(module: Any, x: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
     """Compute base and adapter in one."""
-    base = module.base_layer
+    base, given = module.base_layer, x
     x = _in_autocast_format(x)
     if _is_out_of_the_ordinary(module, arguments, options) or x.dtype != base.weight.dtype:
-        return type(module).forward(module, x, *arguments, **options)  # type: ignore[no-any-return]
+        return type(module).forward(module, given, *arguments, **options)  # type: ignore[no-any-return]
     weight = base.weight.T if isinstance(base, Conv1D) else base.weight
     (name,) = module.active_adapters
     return _FusedLinear.apply(  # type: ignore[no-any-return, no-untyped-call]
@@ -69,9 +70,9 @@ def _dense_forward(module: Any, x: torch.Tensor, *arguments: Any, **options: Any
 
 def _any_forward(module: Any, x: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
     """Compute the adapter on top of a base layer of any kind, such as a quantized one."""
-    x = _in_autocast_format(x)
     if _is_out_of_the_ordinary(module, arguments, options):
         return type(module).forward(module, x, *arguments, **options)  # type: ignore[no-any-return]
+    x = _in_autocast_format(x)
     result = module.base_layer(x)
     (name,) = module.active_adapters
     wide = product_dtype(x)

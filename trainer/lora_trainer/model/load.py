@@ -15,6 +15,7 @@ from lora_api.lorajob import LoRAJobSpec
 from lora_api.training import Precision
 from lora_trainer.errors import TrainerError, invalid_request
 from lora_trainer.logs import log
+from lora_trainer.model.arithmetic import cpu_has_bfloat16
 from lora_trainer.model.heads import mark_new, may_be_new
 from lora_trainer.model.quantize import quantization_config
 from lora_trainer.tasks import rules_of
@@ -140,8 +141,4 @@ def _unloadable(spec: LoRAJobSpec, error: Exception) -> TrainerError:
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= _MINIMUM_BF16_CAPABILITY
-    checks: list[Any] = [
-        getattr(torch.cpu, "_is_amx_tile_supported", None),
-        getattr(torch.cpu, "_is_avx512_bf16_supported", None),
-    ]
-    return any(check() for check in checks if check)
+    return cpu_has_bfloat16()

@@ -120,7 +120,7 @@ class _OutputLayer:
             self._asked = self._answer = None
 
     def _is_known(self, final: torch.Tensor) -> bool:
-        """Whether the model made of the ramp what is expected. Looked at once: it makes the host wait for the device."""
+        """Whether the model made of the ramp what is expected. Looked at once, as the host waits for the device."""
         expected = self._shape.apply(_ramp(self._vocabulary, final.device))
         self._checked = final.shape == expected.shape and torch.allclose(final.float(), expected, rtol=1e-4, atol=1e-4)
         self._whole = not self._checked
@@ -192,9 +192,10 @@ class _FrozenHead(torch.autograd.Function):
 def _cross_entropy(
     final: torch.Tensor, targets: torch.Tensor, shape: _Shape
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return losses, hits, and the gradient with respect to the logits before `shape`, which takes the place of `final`.
+    """Return losses, hits, and the gradient with respect to the logits before `shape`.
 
-    One large tensor, or two where the logits are capped; library functions would make several.
+    The gradient takes the place of `final`: one large tensor, or two where logits are capped. Library functions make
+    several.
     """
     column = targets[:, None]
     right = final.gather(1, column)[:, 0]

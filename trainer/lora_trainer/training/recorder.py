@@ -29,27 +29,20 @@ class Recorder:
         self._logged_time = 0.0
         self.history: list[Line] = []
         """Every line so far."""
+        self.evaluations: list[Evaluation] = []
+        """The evaluations so far, each with the mean training loss since the one before."""
+        self._since: list[float] = []
         self.restore([])
 
     def restore(self, history: list[Line]) -> None:
         """Go on from the history of a checkpoint; the file begins with it."""
-        self.history = list(history)
-        evaluations = self.evaluations
-        if evaluations:
-            self._progress.update(eval_loss=_shown(evaluations[-1].loss), overfitting=overfitting(evaluations))
+        self.history, self.evaluations, self._since = [], [], []
+        for line in history:
+            self._keep(line)
+        if self.evaluations:
+            last = self.evaluations[-1].loss
+            self._progress.update(eval_loss=_shown(last), overfitting=overfitting(self.evaluations))
         self._path.write_text("".join(json.dumps(line) + "\n" for line in self.history), encoding="utf-8")
-
-    @property
-    def evaluations(self) -> list[Evaluation]:
-        """The evaluations so far, each with the mean training loss since the one before."""
-        found, losses = [], []
-        for line in self.history:
-            if "evalLoss" in line:
-                found.append(Evaluation(line["step"], line["evalLoss"], _mean(losses)))
-                losses = []
-            elif "loss" in line:
-                losses.append(line["loss"])
-        return found
 
     def step(self, step: int, epoch: float, seconds: float, tokens: int, values: dict[str, float]) -> None:
         """Record a finished step: its time, its tokens without padding, and `loss`, `gradNorm`, `learningRate`."""
@@ -80,7 +73,7 @@ class Recorder:
 
     def evaluated_at(self, step: int) -> bool:
         """Whether the model of a step was evaluated."""
-        return any("evalLoss" in line and line["step"] == step for line in reversed(self.history))
+        return any(each.step == step for each in self.evaluations)
 
     def metrics_at(self, step: int) -> dict[str, float]:
         """Return the metrics of the evaluation after a step, or nothing."""
@@ -108,9 +101,17 @@ class Recorder:
         best = best_of(self.evaluations)
         return best.step if best else None
 
+    def _keep(self, line: Line) -> None:
+        self.history.append(line)
+        if "evalLoss" in line:
+            self.evaluations.append(Evaluation(line["step"], line["evalLoss"], _mean(self._since)))
+            self._since = []
+        elif "loss" in line:
+            self._since.append(line["loss"])
+
     def _write(self, line: Line) -> None:
         line |= {"time": datetime.now(UTC).isoformat(timespec="milliseconds")}
-        self.history.append(line)
+        self._keep(line)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 

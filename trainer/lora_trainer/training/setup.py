@@ -107,6 +107,11 @@ def guessing_loss(spec: LoRAJobSpec, resolution: Resolution, model: Any) -> floa
     return math.log(max(choices, 2))
 
 
+def needs_autocast(spec: LoRAJobSpec) -> bool:
+    """Whether some modules keep float32 weights and are to compute in bfloat16: new heads, adapters not fused."""
+    return rules_of(spec).whole_modules or bool(spec.lora.modules_to_save) or spec.lora.dropout > 0 or spec.lora.do_ra
+
+
 def training_arguments(
     spec: LoRAJobSpec, plan: Plan, folder: Path, model: Any, device: torch.device, ranks: Ranks
 ) -> TrainingArguments:
@@ -122,7 +127,7 @@ def training_arguments(
         adam_beta2=0.999,
         weight_decay=0.0,
         max_grad_norm=1.0,
-        bf16=dtype is torch.bfloat16,
+        bf16=dtype is torch.bfloat16 and needs_autocast(spec),
         fp16=dtype is torch.float16,
         seed=training.seed,
         data_seed=training.seed,

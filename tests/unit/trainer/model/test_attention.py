@@ -109,7 +109,17 @@ def test_without_boundaries_a_switched_model_refuses_rather_than_mixing_document
         model(input_ids=rows["input_ids"], position_ids=rows["position_ids"], use_cache=False)
 
 
-def test_a_layer_that_leaks_is_found(monkeypatch):
+def test_positions_that_do_not_begin_again_are_found():
+    class Counting(torch.nn.Embedding):
+        def forward(self, positions):
+            return super().forward(torch.arange(positions.shape[-1])[None])
+
+    model = tiny_model("gpt2")
+    model.transformer.wpe.__class__ = Counting
+    assert not use_packed_attention(model)
+
+
+def test_a_layer_that_leaks_is_found():
     class Leaking(torch.nn.Module):
         def forward(self, hidden):
             return hidden + 1e-3 * hidden.mean(dim=1, keepdim=True)
@@ -151,7 +161,8 @@ def reference_kernel(query, key, value, boundaries, keys, longest, longest_key, 
     assert longest == longest_key == int(torch.diff(boundaries).max())
     assert enable_gqa == (query.shape[1] != key.shape[1])
     assert window_size[1] == 0
-    parts = zip(*(each.transpose(0, 1).split(torch.diff(boundaries).tolist(), 1) for each in (query, key, value)))
+    lengths = torch.diff(boundaries).tolist()
+    parts = zip(*(each.transpose(0, 1).split(lengths, 1) for each in (query, key, value)), strict=True)
     outputs = []
     for q, k, v in parts:
         distance = torch.arange(q.shape[1])[:, None] - torch.arange(q.shape[1])[None]

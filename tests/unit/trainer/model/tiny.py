@@ -60,8 +60,18 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2", _GPT2),
     "bert": ("Bert", {**_ENCODER, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}),
     "t5": ("T5", _T5),
-    "jamba": ("Jamba", _DECODER | {"use_mamba_kernels": False, "num_experts": 2, "attn_layer_offset": 1,
-                                   "attn_layer_period": 2, "mamba_dt_rank": 4, "mamba_d_state": 4}),
+    "jamba": (
+        "Jamba",
+        _DECODER
+        | {
+            "use_mamba_kernels": False,
+            "num_experts": 2,
+            "attn_layer_offset": 1,
+            "attn_layer_period": 2,
+            "mamba_dt_rank": 4,
+            "mamba_d_state": 4,
+        },
+    ),
     "gpt oss": ("GptOss", _DECODER | {"head_dim": 8, "num_local_experts": 2, "sliding_window": WINDOW}),
     "qwen3 moe": (
         "Qwen3Moe",
