@@ -20,7 +20,7 @@ from lora_trainer.data.summary import summarize, warnings_of
 from lora_trainer.errors import invalid_request
 from lora_trainer.logs import log, warn
 from lora_trainer.model.base import BaseModel, describe_base
-from lora_trainer.model.estimate import estimate_memory, estimated_seconds
+from lora_trainer.model.estimate import estimate_memory, estimated_seconds, memory_of
 from lora_trainer.model.fetch import download_small_files
 from lora_trainer.model.shape import AdapterShape, adapter_shape
 from lora_trainer.publish.forms import check_forms
@@ -29,7 +29,7 @@ from lora_trainer.publish.size import adapter_bytes, full_bytes, stored_bytes_pe
 from lora_trainer.report import DataReport, Report, library_versions
 from lora_trainer.storage.location import Location
 from lora_trainer.tasks import rules_of
-from lora_trainer.training.plan import choose_plan, devices_of, sequences_of, total_tokens
+from lora_trainer.training.plan import choose_plan, devices_of, fit_plan, sequences_of, total_tokens
 
 _DEVICE_LABELS = ("nvidia.com/gpu.product", "cloud.google.com/gke-accelerator", "karpenter.k8s.aws/instance-gpu-name")
 """Labels of nodes by which jobs choose their GPU."""
@@ -93,6 +93,7 @@ def resolve(context: Context) -> Resolution:
         servable=verdicts(expected_config(spec, shape.targets)),
         warnings=warnings_of(data, details),
     )
+    resolved = _fitted(spec, base, shape, resolved)
     for warning in resolved.warnings:
         warn(warning)
     report = _report(spec, resolved, details, shape.targets)
@@ -111,6 +112,19 @@ def _plan(spec: LoRAJobSpec, data: Data) -> Plan:
     )
 
 
+def _fitted(spec: LoRAJobSpec, base: BaseModel, shape: AdapterShape, resolved: Resolved) -> Resolved:
+    """Return the same with a plan that fits the GPU, where the job chooses its node by one that tells its memory."""
+    device = _device(spec)
+    plan = fit_plan(resolved, base.config, spec, _bytes_per_value(spec), memory_of(device) if device else None)
+    return resolved.model_copy(update={"plan": plan, "memory_estimate": _memory(spec, base, shape, plan)})
+
+
+def _device(spec: LoRAJobSpec) -> str | None:
+    """Return the name of the GPU that the job asks for by a label of the node."""
+    labels = spec.scheduling.node_selector
+    return next((labels[name] for name in _DEVICE_LABELS if name in labels), None)
+
+
 def _memory(spec: LoRAJobSpec, base: BaseModel, shape: AdapterShape, plan: Plan) -> MemoryEstimate:
     return estimate_memory(
         base.config,
@@ -126,10 +140,8 @@ def _memory(spec: LoRAJobSpec, base: BaseModel, shape: AdapterShape, plan: Plan)
 
 def _seconds(spec: LoRAJobSpec, base: BaseModel, data: Data) -> int | None:
     """Return the expected time of the training, where the job chooses its node by a GPU whose rate is known."""
-    labels = spec.scheduling.node_selector
-    device = next((labels[name] for name in _DEVICE_LABELS if name in labels), None)
     tokens = total_tokens(spec.training, len(data.epoch), int(data.epoch.lengths.sum()))
-    return estimated_seconds(tokens, base.parameters, device=device, devices=devices_of(spec))
+    return estimated_seconds(tokens, base.parameters, device=_device(spec), devices=devices_of(spec))
 
 
 def _bytes_per_value(spec: LoRAJobSpec) -> int:

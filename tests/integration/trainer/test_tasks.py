@@ -141,3 +141,22 @@ def test_two_processes_train_one_adapter(s3, bucket, job, lora_trainer, monkeypa
     assert (code, message.reason, message.step) == (ExitCode.DONE, "Finished", 6), message
     manifests = [key for key in keys(s3, bucket) if "/adapters/" in key and key.endswith("manifest.json")]
     assert manifests == [f"{message.adapter.uri}/manifest.json".removeprefix(f"s3://{bucket}/")]
+
+
+@pytest.mark.parametrize(("family", "changes"), [("llama", {}), ("bert", {"task": "SequenceClassification"})])
+def test_a_base_in_bfloat16_is_trained_in_it(s3, bucket, job, lora_trainer, put_model, family, changes):
+    put_model(family)
+    s3.upload_file(str(SAMPLES / ("intents.jsonl" if changes else "support.jsonl")), bucket, "train.jsonl")
+    training = TRAINING | {"maxLength": 256, "precision": "BF16"}
+    path = job(training=training, preflight={"maximumTruncatedFraction": 1}, **changes)
+    code, message = lora_trainer("train", path)
+    assert (code, message.reason) == (ExitCode.DONE, "Finished"), message
+    assert message.adapter.metrics["evalLoss"] < message.adapter.metrics["baseEvalLoss"]
+
+
+def test_a_gpu_that_tells_its_memory_is_planned_for(job, lora_trainer):
+    node = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+    code, message = lora_trainer("preflight", job(resources={"gpus": 1}, scheduling={"nodeSelector": node}))
+    assert code == ExitCode.DONE
+    assert message.preflight.estimated_seconds is not None
+    assert message.preflight.memory_estimate.total < 80 << 30

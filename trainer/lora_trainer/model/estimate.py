@@ -5,6 +5,7 @@ what they count, so that a measured peak can be held against each. They err upwa
 would have fitted is cheaper than one that runs out of memory at night.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -124,6 +125,12 @@ def peak_rate(device: str) -> float | None:
     name = "-".join(device.lower().replace("_", "-").split())
     parts = name.split("-")
     return next((rate for known, rate in _PEAK_RATES if known in parts or ("-" in known and known in name)), None)
+
+
+def memory_of(device: str) -> int | None:
+    """Return the memory of a device in bytes by its name, such as `NVIDIA-A100-SXM4-40GB`, or None if it tells none."""
+    said = re.search(r"(\d+)GB", device, re.IGNORECASE)
+    return int(said[1]) << 30 if said else None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from lora_api.messages import Plan
 from lora_api.training import Quantization
 from lora_trainer.model import arithmetic, output_layer
 from lora_trainer.model.attention import packed_inputs, use_packed_attention
-from lora_trainer.model.estimate import LOGITS_CHUNK, estimate_memory, estimated_seconds, peak_rate
+from lora_trainer.model.estimate import LOGITS_CHUNK, estimate_memory, estimated_seconds, memory_of, peak_rate
 from lora_trainer.model.fused import fuse_lora
 from lora_trainer.model.output_layer import install_output_layer, token_losses
 from lora_trainer.model.recompute import use_activation_checkpointing
@@ -175,3 +175,10 @@ def test_time_is_not_guessed_for_devices_that_are_not_known(device):
 )
 def test_devices_are_known_by_the_names_that_their_drivers_and_labels_give(name, teraflops):
     assert peak_rate(name) == teraflops * 1e12
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes"), [("NVIDIA-H100-80GB-HBM3", 80), ("NVIDIA-A100-SXM4-40GB", 40), ("Tesla-T4", None)]
+)
+def test_the_memory_of_a_device_is_what_its_name_tells(name, gigabytes):
+    assert memory_of(name) == (gigabytes and gigabytes << 30)
