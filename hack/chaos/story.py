@@ -13,7 +13,7 @@ from chaos.artifacts import Artifacts, half_folders
 from chaos.attempt import Durations, Ending, Job, run_attempt
 from chaos.kills import Kill
 from chaos.trainers import ForkServer
-from chaos.world import NAMESPACE, STEPS, World
+from chaos.world import NAMESPACE, World
 from lora_api.exit_codes import ExitCode
 
 _RIGHT_CODES = {
@@ -101,7 +101,7 @@ def run_disturbed(
         tell(_line(run.name, ending))
         if ending.code == ExitCode.DONE:
             run.digest_differs = job.artifacts.digests() != [usual.digest]
-            run.faults += _faults_at_the_end(run, job.artifacts)
+            run.faults += _faults_at_the_end(run, job.artifacts, world.steps)
             break
     return run
 
@@ -124,11 +124,11 @@ def _faults(ending: Ending, newest: int | None, artifacts: Artifacts) -> list[st
     return faults
 
 
-def _faults_at_the_end(run: Disturbed, artifacts: Artifacts) -> list[str]:
-    steps = artifacts.measured_steps()
+def _faults_at_the_end(run: Disturbed, artifacts: Artifacts, steps: int) -> list[str]:
+    measured = artifacts.measured_steps()
     faults = [f"the adapters are {artifacts.digests()}"] if run.digest_differs else []
-    if steps != list(range(1, STEPS + 1)):
-        faults.append(f"metrics.jsonl has the steps {steps}")
+    if measured != list(range(1, steps + 1)):
+        faults.append(f"metrics.jsonl has the steps {measured}")
     return faults
 
 

@@ -11,7 +11,8 @@ from support.s3server import S3Server
 from support.tiny_models import save_tiny_model
 
 NAMESPACE = "chaos"
-STEPS = 120
+_STEPS = 120
+_CHECKPOINTS = 12
 _ROWS = 60
 _WORDS = ("capital", "France", "Paris", "Spain", "Madrid", "hello", "there", "how", "are", "you", "fine", "yes", "no")
 
@@ -30,6 +31,8 @@ class World:
     bucket: str
     folder: Path
     s3: Any
+    steps: int
+    """Optimizer steps of a run."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -46,21 +49,22 @@ class World:
             "storage": {"endpoint": self.server.endpoint, "pathStyle": True},
             "resources": {"gpus": 0},
         }
-        training = {"maxSteps": STEPS, "effectiveBatchSize": 4, "learningRate": 0.003, "checkpoint": {"every": 10}}
+        training = {"maxSteps": self.steps, "effectiveBatchSize": 4, "learningRate": 0.003}
+        training |= {"checkpoint": {"every": max(1, self.steps // _CHECKPOINTS)}}
         spec |= blocks | {"training": training | blocks.get("training", {})}
         path = self.folder / f"{name}.json"
         path.write_text(json.dumps({"namespace": NAMESPACE, "name": name, "uid": name, "spec": spec}))
         return path
 
 
-def make_world(server: S3Server, folder: Path) -> World:
+def make_world(server: S3Server, folder: Path, steps: int = _STEPS) -> World:
     """Fill a new bucket."""
     s3, bucket = server.client(), f"chaos-{secrets.token_hex(4)}"
     s3.create_bucket(Bucket=bucket)
     for file in save_tiny_model("llama", folder / "base").iterdir():
         s3.upload_file(str(file), bucket, f"base/{file.name}")
     s3.put_object(Bucket=bucket, Key="train.jsonl", Body="\n".join(map(json.dumps, _rows())).encode())
-    return World(server, bucket, folder, s3)
+    return World(server, bucket, folder, s3, steps)
 
 
 def _rows() -> list[dict[str, Any]]:

@@ -11,13 +11,13 @@ from chaos.story import Disturbed, KillList, run_disturbed, run_plain, run_undis
 from chaos.trainers import ForkServer
 from chaos.world import VARIANTS, make_world
 
-KILLS, SEED = 8, 4
+KILLS, SEED, STEPS = 8, 4, 24
 VARIANT = next(iter(VARIANTS))
 
 
 @pytest.fixture
 def world(s3_server, tmp_path):
-    return make_world(s3_server, tmp_path)
+    return make_world(s3_server, tmp_path, STEPS)
 
 
 def test_a_killed_run_ends_with_the_adapter_of_an_undisturbed_one_and_nothing_half_is_ever_believed(world):
