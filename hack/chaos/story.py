@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from chaos.artifacts import Artifacts, half_folders
 from chaos.attempt import Durations, Ending, Job, run_attempt
@@ -16,6 +16,7 @@ from chaos.trainers import ForkServer
 from chaos.world import NAMESPACE, World
 from lora_api.exit_codes import ExitCode
 
+_EARLIER = 0.7
 _RIGHT_CODES = {
     signal.SIGTERM: {ExitCode.INTERRUPTED, ExitCode.DONE},
     signal.SIGKILL: {-signal.SIGKILL},
@@ -59,9 +60,9 @@ class KillList:
             return self._kills.pop(0) if self._kills else None
 
     def give_back(self, kill: Kill) -> None:
-        """Keep a kill for a later attempt."""
+        """Keep a kill for a later attempt, at an earlier moment: it came after the end, as runs differ in time."""
         with self._lock:
-            self._kills.append(kill)
+            self._kills.append(replace(kill, share=_EARLIER * kill.share))
 
 
 def run_undisturbed(server: ForkServer, world: World, name: str, variant: str) -> Undisturbed:

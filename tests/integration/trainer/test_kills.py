@@ -11,7 +11,7 @@ from chaos.story import Disturbed, KillList, run_disturbed, run_plain, run_undis
 from chaos.trainers import ForkServer
 from chaos.world import VARIANTS, make_world
 
-KILLS, SEED, STEPS = 8, 4, 24
+KILLS, SEED, STEPS = 8, 4, 60
 VARIANT = next(iter(VARIANTS))
 
 
@@ -33,7 +33,8 @@ def test_a_killed_run_ends_with_the_adapter_of_an_undisturbed_one_and_nothing_ha
             assert run.faults == []
     assert run_plain(world, "plain", VARIANT) == usual.digest, "the fork server makes no difference"
     endings = [ending for run in runs for ending in run.endings]
-    assert sorted(ending.kill.share for ending in endings if ending.kill) == sorted(kill.share for kill in plan)
+    landed = [ending.kill for ending in endings if ending.kill]
+    assert sorted((kill.signal, kill.aim) for kill in landed) == sorted((kill.signal, kill.aim) for kill in plan)
     assert any(ending.resumed_from for ending in endings)
 
 
