@@ -48,6 +48,8 @@ def main() -> None:
         sharded = any(isinstance(each, DTensor) for each in trainer.model.parameters())
         found = {"gradients": trainer.gradients, "weights": weights, "losses": losses_of(trainer), "sharded": sharded}
         torch.save(found, out)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # its threads would end a process that ends with an abort
 
 
 if __name__ == "__main__":

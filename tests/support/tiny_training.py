@@ -95,6 +95,7 @@ class KeptCheckpoints:
     def __init__(self) -> None:
         self.states: list[TrainingState] = []
         self.last: Any = None
+        self.failure: Any = None
 
     def save(self, state: TrainingState) -> float:
         """Keep a copy."""
