@@ -16,7 +16,8 @@ from bench.trainer.settings import Measurement, Settings
 
 _MEASUREMENTS: Mapping[str, tuple[str, Measurement]] = {
     "a": ("step overhead on a toy", overhead.measure),
-    "b": ("throughput on SmolLM2-135M, and (d) peak memory", throughput.measure),
+    "b": ("throughput on SmolLM2-135M in bfloat16, and (d) peak memory", throughput.measure_bfloat16),
+    "g": ("the same in float32", throughput.measure_float32),
     "c": ("data preparation, and the cache", preparation.measure),
     "e": ("loss curves", curves.measure),
     "f": ("waiting for checkpoints", stalls.measure),
@@ -44,14 +45,15 @@ def main(arguments: Sequence[str]) -> int:
             title, measure = _MEASUREMENTS[letter]
             say(f"({letter}) {title}")
             try:
-                texts += [section.markdown() for section in measure(settings)]
+                found = [section.markdown() for section in measure(settings)]
+                print("\n".join(found), flush=True)  # a run that is cut short keeps what it has
+                texts += found
             except (RuntimeError, AssertionError) as error:
                 failed = True
                 texts.append(f"### {title}\n\nFailed: {str(error).splitlines()[0]}\n")
                 say(f"({letter}) failed: {error}")
     minutes = (datetime.now(UTC) - started).total_seconds() / 60
     text = "\n".join([*texts, f"The run took {minutes:.0f} minutes.\n"])
-    sys.stdout.write(text)
     if options.record and not failed:
         report.record(text)
     return int(failed)

@@ -14,13 +14,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import ParamWrapper
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lora_api.lorajob import LoRAJobSpec
 from lora_api.training import Initialization
-from lora_trainer.errors import internal, invalid_request
+from lora_trainer.errors import invalid_request
 from lora_trainer.logs import log
 from lora_trainer.model.heads import whole_modules
 from lora_trainer.model.initialization import ADAPTER, change_base
@@ -129,22 +129,6 @@ def trainable_state(model: nn.Module) -> dict[str, Tensor]:
     """
     named = _trained(model)
     return {name: _whole(named[name]).detach().cpu().clone() for name in sorted(named)}
-
-
-def load_trainable_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Put a `trainable_state` into a model of the same settings. Raises 70 when the names or shapes differ."""
-    named = _trained(model)
-    different = sorted(named.keys() ^ state.keys()) or [
-        name for name, value in named.items() if value.shape != state[name].shape
-    ]
-    if different:
-        raise internal(f"the checkpoint does not fit the adapter: {different[0]} ({len(different)} in all)")
-    with torch.no_grad():
-        for name, value in named.items():
-            new = state[name].to(value.device, value.dtype)
-            value.copy_(
-                distribute_tensor(new, value.device_mesh, value.placements) if isinstance(value, DTensor) else new
-            )
 
 
 def initial_state(model: nn.Module) -> dict[str, Tensor]:
