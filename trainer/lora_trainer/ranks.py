@@ -41,6 +41,15 @@ class Ranks:
         return [bool(value > 0) for value in self.add([torch.tensor(float(flag)) for flag in flags])]
 
 
+def own_device(device: torch.device) -> torch.device:
+    """Return the GPU of this process among those of its node, and make it the one that libraries take unasked."""
+    if device.type != "cuda":
+        return device
+    mine = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(mine)
+    return mine
+
+
 def join_ranks(device_type: str) -> Ranks:
     """Return what torchrun says in the environment, after meeting the others."""
     ranks = Ranks(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")), device_type)

@@ -19,7 +19,7 @@ from lora_trainer.logs import log, warn
 from lora_trainer.model.build import build_model
 from lora_trainer.model.fetch import download_base
 from lora_trainer.model.load import choose_device, choose_precision, device_memory
-from lora_trainer.ranks import join_ranks
+from lora_trainer.ranks import join_ranks, own_device
 from lora_trainer.report import Report, read_report
 from lora_trainer.resolve import Resolution, resolve
 from lora_trainer.termination import Outcome, failure_message
@@ -36,7 +36,7 @@ def train(context: Context) -> Outcome:
     Raises `TrainerError` for every foreseen end.
     """
     spec = context.job.spec
-    device = choose_device(spec)
+    device = own_device(choose_device(spec))
     ranks = join_ranks(device.type)
     dtype = choose_precision(spec.training.precision, device)
 
