@@ -49,10 +49,6 @@ class Storage:
         """Return every file below a folder, ordered by path; empty when there is none."""
         return self._source(folder).list_files(folder)
 
-    def list_folders(self, folder: Location) -> list[str]:
-        """Return the names of the folders in a folder, in order; empty when there is none."""
-        return self._sink(folder).list_folders(folder)
-
     def read(self, file: Location, start: int | None = None, length: int | None = None) -> bytes:
         """Return the content of a file, or at most `length` bytes of it from `start`."""
         return self._source(file).read(file, start, length)

@@ -34,13 +34,6 @@ class _MountedFiles:
             root = self.path(folder)
             return sorted(_entry(root, path) for path in _walk(root))
 
-    def list_folders(self, folder: Location) -> list[str]:
-        """Return the names of the folders in a folder, in order; empty when there is none."""
-        with _explained(folder):
-            root = self.path(folder)
-            found = [each.name for each in root.iterdir() if each.is_dir()] if root.is_dir() else []
-        return sorted(name for name in found if not _is_unfinished(name))
-
     def read(self, file: Location, start: int | None = None, length: int | None = None) -> bytes:
         """Return the content of a file, or at most `length` bytes of it from `start`."""
         with _explained(file), self.path(file).open("rb") as content:

@@ -79,9 +79,6 @@ class Source(Protocol):
 class Sink(Source, Protocol):
     """A storage that is also written."""
 
-    def list_folders(self, folder: Location) -> list[str]:
-        """Return the names of the folders in a folder, in order."""
-
     def write(self, file: Location, content: bytes) -> None:
         """Store a file, over what is there."""
 

@@ -82,15 +82,6 @@ class S3:
             ]
         return sorted(file for file in files if file.path and not file.path.endswith("/"))
 
-    def list_folders(self, folder: Location) -> list[str]:
-        """Return the names of the folders in a folder, in order; empty when there is none."""
-        prefix = f"{folder.key}/" if folder.key else ""
-        with _explained(folder):
-            paginator = self._client.get_paginator("list_objects_v2")
-            pages = paginator.paginate(Bucket=folder.bucket, Prefix=prefix, Delimiter="/")
-            found = [each["Prefix"] for page in pages for each in page.get("CommonPrefixes", [])]
-        return sorted(each.removeprefix(prefix).rstrip("/") for each in found)
-
     def read(self, file: Location, start: int | None = None, length: int | None = None) -> bytes:
         """Return the content of an object, or `length` bytes of it from `start`."""
         span = {} if length is None else {"Range": f"bytes={start or 0}-{(start or 0) + length - 1}"}
