@@ -31,6 +31,8 @@ class ExitCode(IntEnum):
     """NaN, infinite or exploding loss."""
     GATE_NOT_PASSED = 81
     """Trained and published, but not better than the base by the asked margin."""
+    STALLED = 82
+    """No step was finished within the stall timeout: a hung collective, a dead data source, a lost device."""
 
 
 PERMANENT: frozenset[ExitCode] = frozenset(

@@ -1,8 +1,7 @@
 """LoRAJob: one fine-tuning run as a user writes it.
 
 The whole v1alpha1 shape. Defaults live here and nowhere else; they are not written into the CRD, because a default
-that the API server fills in shows up as drift in every GitOps tool. What this release does not do yet is refused by
-`lora_api.support`, never ignored.
+that the API server fills in shows up as drift in every GitOps tool.
 """
 
 import hashlib
@@ -121,7 +120,18 @@ class LoRAJobSpec(ApiModel):
         Two specs with the same digest ask for the same adapter; a different digest means a new run. Defaults are
         part of it, so writing a default out changes nothing.
         """
-        dumped: dict[str, Any] = self.model_dump(mode="json", by_alias=True, include=RESULT_FIELDS)
+        return self._digest(RESULT_FIELDS)
+
+    def attempt_digest(self) -> str:
+        """Return the SHA-256 (hex) of the fields that decide how the pods of a run look and how often they are tried.
+
+        A pod that runs is left alone when it changes; a run that waits for a pod, or has failed, goes on with the new
+        fields, from its last checkpoint.
+        """
+        return self._digest(ATTEMPT_FIELDS)
+
+    def _digest(self, fields: set[str]) -> str:
+        dumped: dict[str, Any] = self.model_dump(mode="json", by_alias=True, include=fields)
         return hashlib.sha256(json.dumps(dumped, sort_keys=True).encode()).hexdigest()
 
 
@@ -129,3 +139,5 @@ RESULT_FIELDS = {
     "task", "objective", "base_model", "dataset", "output", "lora", "quantization", "training", "evaluation",
 }  # fmt: skip
 """Fields whose change asks for another adapter. Limits, scheduling, storage access and clean-up do not."""
+ATTEMPT_FIELDS = {"base_model", "storage", "resources", "scheduling", "pod", "failure_policy", "preflight"}
+"""Fields that a pod of a run is made of, or that limit its attempts."""

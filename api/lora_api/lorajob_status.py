@@ -5,7 +5,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -13,12 +13,19 @@ from lora_api.base import StatusModel
 from lora_api.conditions import ConditionList
 from lora_api.messages import AdapterResult, Progress, Resolved, SavedCheckpoint
 
+MAX_CURVE_POINTS: Final = 60
+"""Of the loss curve in the status: enough for a picture, some 3 kB."""
+
+MAX_HISTORY: Final = 10
+"""Earlier runs in the status."""
+
 
 class Phase(StrEnum):
     """Summary of the conditions for people."""
 
     PENDING = "Pending"
     PREFLIGHT = "Preflight"
+    QUEUED = "Queued"
     SCHEDULING = "Scheduling"
     RUNNING = "Running"
     SUCCEEDED = "Succeeded"
@@ -28,12 +35,35 @@ class Phase(StrEnum):
 
 
 class Attempts(StatusModel):
-    """How often the run was tried."""
+    """How often the run was tried.
+
+    Pods may vanish before anybody looks at them, so an attempt is counted when its pod is first seen, and what ended
+    without being a failure was a disruption. What earlier training Jobs of the run had is kept apart, because each Job
+    counts from zero.
+    """
 
     failures: int = 0
     """Attempts that failed."""
     disruptions: int = 0
-    """Attempts that were evicted, pre-empted or lost with their node."""
+    """Attempts that were interrupted, evicted, pre-empted, or lost with their node."""
+    job: str | None = None
+    """Uid of the training Job whose pods are counted."""
+    pods: int = 0
+    """Attempts that this Job has started."""
+    newest: str | None = None
+    """Creation time and uid of the newest pod that was counted."""
+    earlier_failures: int = 0
+    """Failures under earlier Jobs of the run."""
+    earlier_disruptions: int = 0
+    """Disruptions under earlier Jobs of the run."""
+
+
+class CurvePoint(StatusModel):
+    """One point of the loss curve."""
+
+    step: int
+    loss: float | None = None
+    eval_loss: float | None = None
 
 
 class Failure(StatusModel):
@@ -50,6 +80,9 @@ class RunRecord(StatusModel):
 
     run: int
     result: str
+    """Succeeded, Failed, or Superseded by a changed spec before it had ended."""
+    reason: str | None = None
+    """Why it failed."""
     digest: str | None = None
     finished_time: datetime | None = None
 
@@ -69,8 +102,10 @@ class LoRAJobStatus(StatusModel):
     """Number of the run, from 1."""
     spec_digest: str | None = None
     """Digest of the fields that decide the result, of this run."""
+    attempt_digest: str | None = None
+    """Digest of the fields that the pods of the run were made of last."""
     start_time: datetime | None = None
-    """When the run was accepted."""
+    """When the run was accepted. Its deadline counts from here, however often it is suspended."""
     completion_time: datetime | None = None
     """When the run ended."""
     attempts: Attempts | None = None
@@ -79,6 +114,8 @@ class LoRAJobStatus(StatusModel):
     """What the request turned out to mean."""
     progress: Progress | None = None
     """How far the training is."""
+    loss_curve: Annotated[list[CurvePoint], Field(max_length=MAX_CURVE_POINTS)] = []
+    """Losses over the steps, evenly thinned out as the run goes on."""
     checkpoint: SavedCheckpoint | None = None
     """The newest complete checkpoint, of any attempt: the next attempt goes on from it."""
     failure: Failure | None = None
@@ -87,5 +124,5 @@ class LoRAJobStatus(StatusModel):
     """The published adapter, also one that did not pass the gate."""
     adapter_digest_short: str | None = None
     """First twelve digits of the adapter's digest, for `kubectl get`."""
-    history: Annotated[list[RunRecord], Field(max_length=10)] = []
+    history: Annotated[list[RunRecord], Field(max_length=MAX_HISTORY)] = []
     """Earlier runs, newest first."""

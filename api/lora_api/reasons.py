@@ -15,6 +15,8 @@ class ConditionType(StrEnum):
     PREFLIGHT_PASSED = "PreflightPassed"
     SCHEDULED = "Scheduled"
     RUNNING = "Running"
+    ADMITTED = "Admitted"
+    """Kueue lets the training start. Only there with `spec.scheduling.queueName`."""
     OVERFITTING = "Overfitting"
     """The model memorizes: a warning, which ends nothing. Not there before the first evaluation."""
     SUCCEEDED = "Succeeded"
@@ -48,12 +50,25 @@ class Reason(StrEnum):
     EVALUATION_LOSS_RISING = "EvaluationLossRising"
     FINISHED = "Finished"
     ADAPTER_PUBLISHED = "AdapterPublished"
-    ADAPTER_CREATED = "AdapterCreated"
+
+    # Stopped, queued, started anew, removed: nothing is wrong.
+    SUSPENDING = "Suspending"
+    SUSPENDED_BY_USER = "SuspendedByUser"
+    RESUMED = "Resumed"
+    RESTARTING = "Restarting"
+    NEW_RUN = "NewRun"
+    QUEUED = "Queued"
+    ADMITTED = "Admitted"
+    EVICTED = "Evicted"
+    PREEMPTED = "Preempted"
+    NODE_LOST = "NodeLost"
+    REMOVING_ARTIFACTS = "RemovingArtifacts"
+    ARTIFACTS_REMOVED = "ArtifactsRemoved"
 
     # The request cannot work as it stands.
     INVALID_SPEC = "InvalidSpec"
     NOT_SUPPORTED = "NotSupported"
-    SPEC_CHANGED = "SpecChanged"
+    NOT_ALLOWED = "NotAllowed"
     NAME_CONFLICT = "NameConflict"
 
     # The cluster does not let a pod start.
@@ -63,6 +78,8 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     POD_REFUSED = "PodRefused"
     QUOTA_EXCEEDED = "QuotaExceeded"
+    CLAIM_NOT_FOUND = "ClaimNotFound"
+    CLEANUP_FAILED = "CleanupFailed"
 
     # The trainer's own ends, one for each exit code.
     INVALID_REQUEST = "InvalidRequest"
@@ -76,11 +93,13 @@ class Reason(StrEnum):
     NO_PERMISSION = "NoPermission"
     DIVERGED = "Diverged"
     GATE_NOT_PASSED = "GateNotPassed"
+    TRAINING_STALLED = "TrainingStalled"
 
     # The pod ended without a word of the trainer.
     OUT_OF_MEMORY = "OutOfMemory"
     POD_LOST = "PodLost"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    TOO_MANY_DISRUPTIONS = "TooManyDisruptions"
     UNKNOWN_FAILURE = "UnknownFailure"
 
 
@@ -96,4 +115,5 @@ REASON_OF_EXIT_CODE: dict[ExitCode, Reason] = {
     ExitCode.NO_PERMISSION: Reason.NO_PERMISSION,
     ExitCode.DIVERGED: Reason.DIVERGED,
     ExitCode.GATE_NOT_PASSED: Reason.GATE_NOT_PASSED,
+    ExitCode.STALLED: Reason.TRAINING_STALLED,
 }

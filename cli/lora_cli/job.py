@@ -14,7 +14,6 @@ from lora_api.crd import MAX_JOB_NAME
 from lora_api.job_file import JobFile
 from lora_api.lorajob import LoRAJobSpec
 from lora_api.names import API_VERSION
-from lora_api.support import unsupported_fields
 from lora_cli.errors import invalid
 
 KIND = "LoRAJob"
@@ -88,13 +87,9 @@ def _object(spec: dict[str, Any], field: str, path: Path) -> dict[str, Any]:
 
 def _validated(spec: dict[str, Any], path: Path) -> LoRAJobSpec:
     try:
-        read = LoRAJobSpec.model_validate(spec)
+        return LoRAJobSpec.model_validate(spec)
     except ValidationError as error:
         raise invalid(f"{path}: {_faults(error)}") from None
-    refused = unsupported_fields(read)
-    if refused:
-        raise invalid(f"{path}: {'; '.join(map(str, refused))}")
-    return read
 
 
 def _faults(error: ValidationError) -> str:

@@ -1,99 +1,150 @@
 """The objects that install the operator: namespace, rights, Deployment and the CRDs.
 
-Pure: images in, objects out. `manifests/install.yaml` is this with the released images; `make deploy` applies it with
-the images of the cluster at hand.
+Pure: an installation in, objects out. `manifests/install.yaml` is this with the released images; `make deploy` applies
+it with the images of the cluster at hand. With `namespaces` it serves these alone, and has no right elsewhere.
 """
 
+import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 from lora_api.crd import all_crds
 from lora_api.names import GROUP
-from lora_operator.cluster.permissions import RULES
+from lora_operator.cluster.permissions import OWN_NAMESPACE_RULES, RULES
 
 NAMESPACE = "lora-system"
 NAME = "lora-operator"
+LEASE_ROLE = f"{NAME}-lease"
 VERSION = "0.1.0"
 OPERATOR_IMAGE = f"lora-operator:{VERSION}"
 TRAINER_IMAGE = f"lora-trainer:{VERSION}"
 LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "controller"}
 HEALTH_PORT = 8080
 METRICS_PORT = 8081
+CONFIG_DIRECTORY = "/etc/lora-operator"
+CONFIG_FILE = "config.yaml"
 EDITOR_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 VIEWER_VERBS = ("get", "list", "watch")
+RBAC_GROUP = "rbac.authorization.k8s.io"
 
 Object = dict[str, Any]
 
 
-def install_objects(operator_image: str = OPERATOR_IMAGE, trainer_image: str = TRAINER_IMAGE) -> list[Object]:
+@dataclass(frozen=True)
+class Installation:
+    """What differs from one cluster to the next."""
+
+    operator_image: str = OPERATOR_IMAGE
+    trainer_image: str = TRAINER_IMAGE
+    namespaces: tuple[str, ...] = ()
+    """Namespaces to serve; none means all. They must exist."""
+    config: str = ""
+    """Content of the configuration file; without one nothing is restricted."""
+
+
+def install_objects(installation: Installation | None = None) -> list[Object]:
     """Return every object of an installation, in the order in which they are applied."""
+    wanted = installation or Installation()
     return [
         *all_crds().values(),
         _namespace(),
         _service_account(),
-        *_cluster_roles(),
-        _cluster_role_binding(),
-        _deployment(operator_image, trainer_image),
+        *_user_roles(),
+        *_operator_rights(wanted.namespaces),
+        *([_config_map(wanted.config)] if wanted.config else []),
+        _deployment(wanted),
     ]
 
 
-def _meta(name: str, *, namespaced: bool = True, labels: dict[str, str] | None = None) -> Object:
+def _meta(name: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> Object:
     metadata: Object = {"name": name, "labels": {**LABELS, **(labels or {})}}
-    return metadata | ({"namespace": NAMESPACE} if namespaced else {})
+    return metadata | ({"namespace": namespace} if namespace else {})
 
 
 def _namespace() -> Object:
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": _meta(NAMESPACE, namespaced=False, labels=labels)}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": _meta(NAMESPACE, labels=labels)}
 
 
 def _service_account() -> Object:
-    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(NAME)}
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(NAME, NAMESPACE)}
 
 
-def _cluster_roles() -> list[Object]:
+def _operator_rights(namespaces: tuple[str, ...]) -> list[Object]:
+    """Return what the operator may do: with its jobs, in the whole cluster or some namespaces, and with its Lease."""
+    lease = [_role(LEASE_ROLE, OWN_NAMESPACE_RULES, NAMESPACE), _binding(LEASE_ROLE, NAMESPACE)]
+    if not namespaces:
+        return [_role(NAME, RULES), _binding(NAME), *lease]
+    served = [make for each in namespaces for make in (_role(NAME, RULES, each), _binding(NAME, each))]
+    return [*served, *lease]
+
+
+def _user_roles() -> list[Object]:
+    """Return the roles of users, which aggregate to the cluster's own edit and view. The operator has neither."""
     return [
-        _cluster_role(NAME, RULES),
-        _cluster_role(f"{NAME}-edit", _user_rules(EDITOR_VERBS), aggregate_to=("edit", "admin")),
-        _cluster_role(f"{NAME}-view", _user_rules(VIEWER_VERBS), aggregate_to=("view",)),
+        _role(f"{NAME}-edit", _user_rules(EDITOR_VERBS), aggregate_to=("edit", "admin")),
+        _role(f"{NAME}-view", _user_rules(VIEWER_VERBS), aggregate_to=("view",)),
     ]
 
 
-def _cluster_role(name: str, rules: list[Object], aggregate_to: tuple[str, ...] = ()) -> Object:
-    labels = {f"rbac.authorization.k8s.io/aggregate-to-{role}": "true" for role in aggregate_to}
-    metadata = _meta(name, namespaced=False, labels=labels)
-    return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": metadata, "rules": rules}
-
-
 def _user_rules(verbs: tuple[str, ...]) -> list[Object]:
-    """Return the rules of a role that aggregates to the cluster's own edit or view."""
     return [{"apiGroups": [GROUP], "resources": ["lorajobs", "loraadapters"], "verbs": list(verbs)}]
 
 
-def _cluster_role_binding() -> Object:
+def _role(name: str, rules: list[Object], namespace: str | None = None, aggregate_to: tuple[str, ...] = ()) -> Object:
+    """Return a Role of a namespace, or a ClusterRole without one."""
+    labels = {f"{RBAC_GROUP}/aggregate-to-{role}": "true" for role in aggregate_to}
+    kind = "Role" if namespace else "ClusterRole"
     return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": _meta(NAME, namespaced=False),
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NAME},
+        "apiVersion": f"{RBAC_GROUP}/v1",
+        "kind": kind,
+        "metadata": _meta(name, namespace, labels),
+        "rules": rules,
+    }
+
+
+def _binding(name: str, namespace: str | None = None) -> Object:
+    """Return the binding that gives the operator the role of the name."""
+    kind = "Role" if namespace else "ClusterRole"
+    return {
+        "apiVersion": f"{RBAC_GROUP}/v1",
+        "kind": f"{kind}Binding",
+        "metadata": _meta(name, namespace),
+        "roleRef": {"apiGroup": RBAC_GROUP, "kind": kind, "name": name},
         "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
     }
 
 
-def _deployment(operator_image: str, trainer_image: str) -> Object:
+def _config_map(config: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _meta(NAME, NAMESPACE),
+        "data": {CONFIG_FILE: config},
+    }
+
+
+def _deployment(wanted: Installation) -> Object:
+    # The file is read at the start: another content must make another pod.
+    digest = {f"{GROUP}/config-digest": hashlib.sha256(wanted.config.encode()).hexdigest()}
+    metadata: Object = {"labels": LABELS} | ({"annotations": digest} if wanted.config else {})
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _meta(NAME),
+        "metadata": _meta(NAME, NAMESPACE),
         "spec": {
             "replicas": 1,
-            "strategy": {"type": "Recreate"},  # two at once would be safe, and of no use
+            # The Lease keeps two from working at once. A new pod that cannot start, for a wrong image or configuration
+            # file, takes nothing away: the old one goes only when the new one is ready.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "selector": {"matchLabels": LABELS},
-            "template": {"metadata": {"labels": LABELS}, "spec": _pod(operator_image, trainer_image)},
+            "template": {"metadata": metadata, "spec": _pod(wanted)},
         },
     }
 
 
-def _pod(operator_image: str, trainer_image: str) -> Object:
+def _pod(wanted: Installation) -> Object:
+    config = {"name": "config", "configMap": {"name": NAME}}
     return {
         "serviceAccountName": NAME,
         "enableServiceLinks": False,
@@ -104,17 +155,18 @@ def _pod(operator_image: str, trainer_image: str) -> Object:
             "runAsGroup": 65532,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(operator_image, trainer_image)],
-        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
+        "containers": [_container(wanted)],
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}, *([config] if wanted.config else [])],
     }
 
 
-def _container(operator_image: str, trainer_image: str) -> Object:
+def _container(wanted: Installation) -> Object:
+    config = {"name": "config", "mountPath": CONFIG_DIRECTORY, "readOnly": True}
     return {
         "name": "operator",
-        "image": operator_image,
+        "image": wanted.operator_image,
         "imagePullPolicy": "IfNotPresent",
-        "env": [{"name": "LORA_TRAINER_IMAGE", "value": trainer_image}],
+        "env": _environment(wanted),
         "ports": [
             {"name": "health", "containerPort": HEALTH_PORT},
             {"name": "metrics", "containerPort": METRICS_PORT},
@@ -126,12 +178,27 @@ def _container(operator_image: str, trainer_image: str) -> Object:
             "timeoutSeconds": 5,
             "failureThreshold": 6,
         },
-        "readinessProbe": {"httpGet": {"path": "/healthz", "port": "health"}, "periodSeconds": 2, "timeoutSeconds": 2},
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "health"}, "periodSeconds": 2, "timeoutSeconds": 2},
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - inside the pod
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the pod
+            *([config] if wanted.config else []),
+        ],
     }
+
+
+def _environment(wanted: Installation) -> list[Object]:
+    found: list[Object] = [
+        {"name": "LORA_TRAINER_IMAGE", "value": wanted.trainer_image},
+        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},  # its name in the Lease
+    ]
+    if wanted.namespaces:
+        found.append({"name": "LORA_NAMESPACES", "value": ",".join(wanted.namespaces)})
+    if wanted.config:
+        found.append({"name": "LORA_CONFIG", "value": f"{CONFIG_DIRECTORY}/{CONFIG_FILE}"})
+    return found

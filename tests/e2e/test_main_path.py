@@ -9,7 +9,7 @@ from demo.kubectl import condition, get, kubectl
 from support.lorajobs import LoRAJobs
 from support.wait import wait_for
 
-TOLD = {"PreflightRunning", "PreflightSucceeded", "Training", "AdapterPublished", "AdapterCreated"}
+TOLD = {"PreflightSucceeded", "Training", "AdapterPublished"}
 
 
 def test_a_job_ends_with_a_verified_adapter_that_changes_the_answers(s3: Any, jobs: LoRAJobs, tmp_path: Path) -> None:

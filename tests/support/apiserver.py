@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ import kubernetes
 import yaml
 
 from lora_api.crd import all_crds
-from lora_operator.cluster.permissions import RULES
+from lora_operator.cluster.permissions import OWN_NAMESPACE_RULES, RULES
 from support.wait import wait_for
 
 _OPERATOR_USER = "lora-operator"
@@ -36,6 +36,11 @@ class ApiServer:
     operator_kubeconfig: Path
     """Of the operator, which has its ClusterRole and nothing else. With a cluster of your own it is the same file."""
     kubectl: str
+    url: str = ""
+    etcd: str = ""
+    """URL of its etcd; empty with a cluster of your own, as the one above."""
+    process: "Restartable | None" = None
+    """The API server itself, for tests that have one of their own."""
 
     def client(self) -> kubernetes.dynamic.DynamicClient:
         """Return a client that knows every kind of the server."""
@@ -47,6 +52,28 @@ class ApiServer:
         """Run kubectl, and return what it said."""
         command = [self.kubectl, "--kubeconfig", str(self.kubeconfig), *arguments]
         return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+
+
+class Restartable:
+    """A process that a test may kill and start again as it was."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        self._command = command
+        self._log = log
+        self.running = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)
+
+    def kill(self) -> None:
+        """Kill it, and wait for its end."""
+        self.running.kill()  # nothing of it is to be kept, and an orderly end takes a quarter of a minute
+        self.running.wait(timeout=10)
+
+    def start(self) -> None:
+        """Start it again, on the same port."""
+        self.running = self._start()
 
 
 def free_port() -> int:
@@ -92,19 +119,18 @@ def _started(folder: Path) -> Iterator[ApiServer]:
     binaries = find_binaries()
     if binaries is None:
         raise FileNotFoundError(f"none of LORA_DEVCLUSTER_BIN and the cache holds {_BINARIES}")
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[Restartable] = []
     try:
         etcd = _start_etcd(binaries, folder, processes)
         server = _start_api_server(binaries, folder, etcd, processes)
-        _wait_until_ready(server, processes)
+        wait_until_ready(server, processes)
         yield server
     finally:
         for process in reversed(processes):
-            process.kill()  # nothing of it is to be kept, and an orderly end takes a quarter of a minute
-            process.wait(timeout=10)
+            process.kill()
 
 
-def _start_etcd(binaries: Path, folder: Path, processes: list[subprocess.Popen[bytes]]) -> str:
+def _start_etcd(binaries: Path, folder: Path, processes: list[Restartable]) -> str:
     client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     command = [
         str(binaries / "etcd"),
@@ -116,11 +142,11 @@ def _start_etcd(binaries: Path, folder: Path, processes: list[subprocess.Popen[b
         f"--initial-cluster=default={peer}",
         "--unsafe-no-fsync",  # the data need not outlive the test
     ]
-    processes.append(_spawn(command, folder / "etcd.log"))
+    processes.append(Restartable(command, folder / "etcd.log"))
     return client
 
 
-def _start_api_server(binaries: Path, folder: Path, etcd: str, processes: list[subprocess.Popen[bytes]]) -> ApiServer:
+def _start_api_server(binaries: Path, folder: Path, etcd: str, processes: list[Restartable]) -> ApiServer:
     port, token, operator = free_port(), secrets.token_hex(16), secrets.token_hex(16)
     tokens = f"{token},tester,tester,system:masters\n{operator},{_OPERATOR_USER},{_OPERATOR_USER}\n"
     (folder / "tokens.csv").write_text(tokens)
@@ -141,15 +167,12 @@ def _start_api_server(binaries: Path, folder: Path, etcd: str, processes: list[s
         "--disable-admission-plugins=ServiceAccount",  # nobody here makes a default account
         "--allow-privileged=false",
     ]
-    processes.append(_spawn(command, folder / "kube-apiserver.log"))
+    processes.append(Restartable(command, folder / "kube-apiserver.log"))
     administrator, limited = folder / "kubeconfig", folder / "operator-kubeconfig"
     administrator.write_text(yaml.safe_dump(_kubeconfig(port, token)))
     limited.write_text(yaml.safe_dump(_kubeconfig(port, operator)))
-    return ApiServer(administrator, limited, str(binaries / "kubectl"))
-
-
-def _spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdout=log.open("wb"), stderr=subprocess.STDOUT)
+    url = f"https://127.0.0.1:{port}"
+    return ApiServer(administrator, limited, str(binaries / "kubectl"), url, etcd, processes[-1])
 
 
 def _kubeconfig(port: int, token: str) -> dict[str, Any]:
@@ -164,9 +187,11 @@ def _kubeconfig(port: int, token: str) -> dict[str, Any]:
     }
 
 
-def _wait_until_ready(server: ApiServer, processes: list[subprocess.Popen[bytes]]) -> None:
+def wait_until_ready(server: ApiServer, processes: Sequence[Restartable] = ()) -> None:
+    """Wait until the server answers, and its first namespace is there. Fails when a process of its own has ended."""
+
     def ready() -> bool:
-        dead = [process.args for process in processes if process.poll() is not None]
+        dead = [each.running.args for each in processes if each.running.poll() is not None]
         if dead:
             raise AssertionError(f"ended: {dead}")
         return server.run_kubectl("get", "--raw", "/readyz").returncode == 0
@@ -187,7 +212,7 @@ def _grant(server: ApiServer) -> None:
         "apiVersion": f"{group}/v1",
         "kind": "ClusterRole",
         "metadata": {"name": "lora-operator"},
-        "rules": [*RULES, proxy],
+        "rules": [*RULES, *OWN_NAMESPACE_RULES, proxy],  # a test's Lease lies in the test's namespace
     }
     binding = {
         "apiVersion": f"{group}/v1",

@@ -67,6 +67,18 @@ class Objects:
         self.server.run_kubectl("patch", kind, name, "-n", self.namespace, "--type=merge", "-p", _NO_FINALIZERS)
         wait_for(f"{kind} {name} is gone", lambda: (self.get(kind, name) or _NOTHING)["metadata"]["uid"] != uid)
 
+    def collect(self, job_name: str, *, seconds: float = 30.0) -> None:
+        """Play the garbage collector for a Job that is being deleted in the foreground: first its pods, then the Job."""
+        wait_for(f"Job {job_name} is being deleted", lambda: self._is_going(job_name), seconds=seconds)
+        uid = self.wait("Job", job_name)["metadata"]["uid"]
+        for pod in self.list("Pod"):
+            if uid in [each["uid"] for each in pod["metadata"].get("ownerReferences") or []]:
+                self.delete("Pod", pod["metadata"]["name"])
+        self.server.run_kubectl("patch", "job", job_name, "-n", self.namespace, "--type=merge", "-p", _NO_FINALIZERS)
+
+    def _is_going(self, job_name: str) -> bool:
+        return "deletionTimestamp" in (self.get("Job", job_name) or _NOTHING)["metadata"]
+
     def set_status(self, kind: str, name: str, status: Document) -> None:
         """Write the status of an object, as its controller does."""
         content = "application/merge-patch+json"

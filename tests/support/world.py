@@ -1,14 +1,15 @@
 """A cluster made of values: plays plans against a snapshot, so that decisions are tested without any cluster."""
 
+import itertools
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lora_api.conditions import Condition, find_condition
 from lora_api.messages import Progress, TerminationMessage
+from lora_api.names import ARTIFACTS_FINALIZER
 from lora_operator.domain.observed import (
     AdapterView,
-    Child,
     ContainerEnd,
     Observed,
     ObservedJob,
@@ -18,13 +19,17 @@ from lora_operator.domain.observed import (
     WorkView,
 )
 from lora_operator.domain.plan import Plan, plan
-from lora_operator.domain.reading import read_adapter_view, read_job, read_status
+from lora_operator.domain.reading import read_adapter_view, read_child, read_job, read_status, read_work
 from lora_operator.domain.settings import Settings
+from lora_operator.domain.steps import Deletion
 from support.samples import PREFLIGHT_DONE, TRAIN_DONE, lorajob
 
 SETTINGS = Settings(trainer_image="trainer.example/trainer:1.0")
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 UID = "11111111-2222-3333-4444-555555555555"
+
+
+_NUMBERS = itertools.count(1)
 
 
 def read_lorajob(document: dict[str, Any], generation: int = 1) -> ObservedJob:
@@ -66,6 +71,8 @@ class World:
     """Every object that was applied, by kind and name."""
     told: list[str] = field(default_factory=list)
     """Reasons of all events."""
+    deleted: list[str] = field(default_factory=list)
+    """Every object that was deleted, by kind and name."""
 
     @classmethod
     def of(cls, document: dict[str, Any] | None = None, **spec: Any) -> "World":
@@ -89,11 +96,12 @@ class World:
     def edit(self, **spec: Any) -> "World":
         """Change the spec, as a user does."""
         edited = read_lorajob(lorajob(self.job.name, **spec), self.job.generation + 1)
-        return self.see(job=replace(edited, status=self.job.status))
+        kept = {name: getattr(self.job, name) for name in ("status", "finalizers", "deleting", "restart")}
+        return self.see(job=replace(edited, **kept))
 
     def see_work(self, stage: Stage, *pods: PodView, **changes: Any) -> "World":
         """Change what is observed of a Job."""
-        work = self.observed.preflight if stage is Stage.PREFLIGHT else self.observed.train
+        work: WorkView | None = getattr(self.observed, stage.value)
         assert work is not None, f"there is no {stage} Job"
         return self.see(**{stage.value: replace(work, pods=pods, **changes)})
 
@@ -101,12 +109,16 @@ class World:
         """Make one pass, and let its writes happen."""
         made = plan(self.observed, SETTINGS, self.now)
         self.now += timedelta(seconds=1)
-        for document in made.apply:
+        for each in made.delete:
+            self._delete(each)
+        for document in (*made.create, *made.apply):
             self._apply(document)
         if made.status is not None:
             written = read_status(made.status.wire())
             assert written == made.status, "a status must read back as it was written"
             self.see(job=replace(self.job, status=written))
+        if made.guard is not None:
+            self.see(job=replace(self.job, finalizers=(ARTIFACTS_FINALIZER,) if made.guard else ()))
         self.told += [event.reason for event in made.events]
         return made
 
@@ -114,22 +126,54 @@ class World:
         """Make passes until there is nothing left to write."""
         for _ in range(10):
             made = self.step()
-            if not made.apply and made.status is None and not made.events:
+            if not writes(made):
                 return self
         raise AssertionError(f"never settles: {made}")
 
     def _apply(self, document: dict[str, Any]) -> None:
         kind, name = document["kind"], document["metadata"]["name"]
         self.applied[f"{kind}/{name}"] = document
-        child = Child(kind, name, Ownership.OURS)
-        if kind == "ConfigMap":
-            self.see(config_map=child)
-        elif kind == "Job":
-            stage = document["spec"]["template"]["metadata"]["labels"]["lora-operator.io/stage"]
-            assert getattr(self.observed, stage) is None, "a Job is created once"
-            self.see(**{stage: WorkView(child, uid=f"uid-of-{name}")})
-        else:
+        if kind == "LoRAAdapter":
             self.see(adapter=read_adapter_view(document))
+            return
+        made = document | {"metadata": document["metadata"] | {"uid": f"uid-{next(_NUMBERS)}-of-{name}"}}
+        if kind == "Service":
+            assert self.observed.service is None, "a Service is created once"
+            self.see(service=read_child(made, self.job))
+            return
+        stage = document["metadata"]["labels"]["lora-operator.io/stage"]
+        assert getattr(self.observed, stage) is None, "a Job is created once"
+        self.see(**{stage: read_work(made, self.job, [])})
+
+    def _delete(self, deletion: Deletion) -> None:
+        """Let an object be on its way out; `gone()` lets it go."""
+        assert deletion.why, "nothing is deleted without a reason"
+        self.deleted.append(f"{deletion.kind}/{deletion.name}")
+        if deletion.kind == "LoRAAdapter":
+            self.see(adapter=None)
+        elif deletion.kind == "Service":
+            self.see(service=None)
+        else:
+            stage, work = self._work_of(deletion)
+            self.see(**{stage: replace(work, child=replace(work.child, ownership=Ownership.GOING))})
+
+    def _work_of(self, deletion: Deletion) -> tuple[str, WorkView]:
+        works = {stage.value: getattr(self.observed, stage.value) for stage in Stage}
+        found = [(stage, work) for stage, work in works.items() if work and work.child.name == deletion.name]
+        assert found, f"deletes {deletion.name}, which is not there"
+        assert found[0][1].child.uid == deletion.uid
+        return found[0]
+
+    def gone(self) -> "World":
+        """Let everything that is on its way out be gone, as when the last pods have ended."""
+        works = {stage.value: getattr(self.observed, stage.value) for stage in Stage}
+        going = [stage for stage, work in works.items() if work and work.child.ownership is Ownership.GOING]
+        return self.see(**dict.fromkeys(going))
+
+
+def writes(made: Plan) -> bool:
+    """Return whether a plan writes anything."""
+    return bool(made.create or made.apply or made.delete or made.events) or made.status is not None
 
 
 def accepted(**spec: Any) -> World:

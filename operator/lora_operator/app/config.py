@@ -1,12 +1,28 @@
-"""The operator's flags and environment variables, read once at the start into typed values."""
+"""The operator's flags, environment variables and configuration file, read once at the start into typed values.
+
+Whatever is missing or wrong ends the process with exit code 2 and one line that says what to correct: an operator that
+guessed at a policy would be worse than none.
+"""
 
 import argparse
 import os
+import secrets
+import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, cast
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NoReturn, cast
+
+from lora_operator.app.config_file import ConfigFileError, read_policy
+from lora_operator.cluster.permissions import LEASE_NAME
+from lora_operator.domain.policy import Policy
 
 ProgressRoute = Literal["auto", "direct", "proxy"]
+
+OWN_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+"""Where a pod finds the name of its namespace."""
+_CLUSTER_VARIABLE = "KUBERNETES_SERVICE_HOST"
+"""Set in every pod, and nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +40,27 @@ class Config:
     workers: int
     resync_seconds: float
     progress_route: ProgressRoute
+    leader_election: bool
+    """Whether one of several replicas leads, by a Lease."""
+    lease_namespace: str
+    lease_name: str
+    identity: str
+    """Name of this process in the Lease; no two are the same."""
+    otlp_endpoint: str | None = None
+    """Where traces go; None makes none."""
+    policy: Policy = field(default_factory=Policy)
 
 
-def read_config(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Config:
+def read_config(
+    arguments: Sequence[str],
+    environment: Mapping[str, str] = os.environ,
+    own_namespace_file: Path = OWN_NAMESPACE_FILE,
+) -> Config:
     """Read flags; each falls back to an environment variable. Exits with a message when one is missing or wrong."""
     parser = _parser(environment)
     parsed = parser.parse_args(arguments)
     if not parsed.trainer_image:
-        parser.error("no trainer image: set LORA_TRAINER_IMAGE or --trainer-image")
+        _refuse(parser, "no trainer image: set LORA_TRAINER_IMAGE or --trainer-image")
     namespaces = parsed.namespace or _split(environment.get("LORA_NAMESPACES", ""))
     return Config(
         trainer_image=parsed.trainer_image,
@@ -44,6 +73,12 @@ def read_config(arguments: Sequence[str], environment: Mapping[str, str] = os.en
         workers=parsed.workers,
         resync_seconds=parsed.resync_seconds,
         progress_route=_route(parsed.progress, environment),
+        leader_election=_elects(parser, parsed.leader_election, environment),
+        lease_namespace=environment.get("LORA_LEASE_NAMESPACE") or _own_namespace(own_namespace_file),
+        lease_name=LEASE_NAME,
+        identity=_identity(environment),
+        otlp_endpoint=parsed.otlp_endpoint or None,
+        policy=_policy(parser, parsed.config),
     )
 
 
@@ -55,6 +90,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         parser.add_argument(flag, default=value, help=f"{about} [{variable}]", **extra)  # type: ignore[arg-type]
 
     option("--trainer-image", "LORA_TRAINER_IMAGE", "", "image of the trainer pods")
+    option("--config", "LORA_CONFIG", "", "file with the policy, YAML or JSON", metavar="FILE")
     option("--log-level", "LORA_LOG_LEVEL", "info", "debug, info, warning or error")
     option("--log-format", "LORA_LOG_FORMAT", "json", "json or text", choices=["json", "text"])
     option("--listen", "LORA_LISTEN", "0.0.0.0", "address of the two ports below")  # noqa: S104 - probes come from the node
@@ -63,10 +99,21 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     option("--workers", "LORA_WORKERS", "8", "objects that are worked on at the same time", type=int)
     option("--resync-seconds", "LORA_RESYNC_SECONDS", "450", "mean time between two full lists", type=float)
     option("--progress", "LORA_PROGRESS", "auto", "way to trainer pods", choices=["auto", "direct", "proxy"])
+    option("--otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "", "where traces go", metavar="URL")
     parser.add_argument(
         "--namespace", action="append", help="serve this namespace only; may be repeated [LORA_NAMESPACES, commas]"
     )
+    parser.add_argument(
+        "--leader-election",
+        action=argparse.BooleanOptionalAction,
+        help="lead only while holding the Lease; in a cluster unless told otherwise [LORA_LEADER_ELECTION]",
+    )
     return parser
+
+
+def _refuse(parser: argparse.ArgumentParser, fault: str) -> NoReturn:
+    parser.exit(2, f"{parser.prog}: error: {fault}\n")
+    raise AssertionError("exit does not return")
 
 
 def _split(text: str) -> list[str]:
@@ -76,5 +123,36 @@ def _split(text: str) -> list[str]:
 def _route(value: str, environment: Mapping[str, str]) -> ProgressRoute:
     """Within a cluster pods can be reached directly, outside only through the API server."""
     if value == "auto":
-        return "direct" if "KUBERNETES_SERVICE_HOST" in environment else "proxy"
+        return "direct" if _CLUSTER_VARIABLE in environment else "proxy"
     return cast("ProgressRoute", value)
+
+
+def _elects(parser: argparse.ArgumentParser, flag: bool | None, environment: Mapping[str, str]) -> bool:
+    """In a cluster there may be two of us, if only during an update; outside, one person runs one."""
+    text = environment.get("LORA_LEADER_ELECTION", "").lower()
+    if text not in ("", "true", "false"):
+        _refuse(parser, f"LORA_LEADER_ELECTION: {text!r} is neither true nor false")
+    if flag is not None:
+        return flag
+    return text == "true" if text else _CLUSTER_VARIABLE in environment
+
+
+def _own_namespace(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return "default"
+
+
+def _identity(environment: Mapping[str, str]) -> str:
+    """Return the pod's name, or the host's and a random end: two processes on one host are two."""
+    named = environment.get("LORA_IDENTITY") or environment.get("POD_NAME")
+    return named or f"{socket.gethostname()}-{secrets.token_hex(4)}"
+
+
+def _policy(parser: argparse.ArgumentParser, path: str) -> Policy:
+    """Return the policy of the configuration file; without a file nothing is restricted."""
+    try:
+        return read_policy(Path(path)) if path else Policy()
+    except ConfigFileError as error:
+        _refuse(parser, str(error))

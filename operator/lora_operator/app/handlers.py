@@ -8,14 +8,22 @@ from typing import Any
 import kopf
 
 from lora_api.names import GROUP, JOB_LABEL, VERSION
+from lora_operator.app.session import Contact, open_session
 from lora_operator.cluster.connect import read_credentials
 from lora_operator.reconcile.keys import Key, Kind
+from lora_operator.reconcile.news import Facts, News, job_facts, own_facts, pod_facts
 from lora_operator.reconcile.queue import WorkQueue
 
 _REQUEST_TIMEOUT = 30.0
+_CONNECT_TIMEOUT = 10.0
 _WATCH_TIMEOUT = 600
 """A watch is opened anew after ten minutes, so that a silent one cannot last. An integer: Kopf passes it on as it is,
 and the API server takes no other."""
+_BACKOFFS = (1.0, 1.0, 2.0, 3.0, *([5.0] * 10))
+"""Pauses of a request that fails, 57 s in all like Kopf's own, but none so long that the return of an API server goes
+unnoticed for it."""
+_BURST = 0.1
+"""Seconds that the events of children are gathered: a Job, its pod and the kubelet report the same step together."""
 
 
 def operator_settings() -> kopf.OperatorSettings:
@@ -24,34 +32,48 @@ def operator_settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.posting.enabled = False
     settings.networking.request_timeout = _REQUEST_TIMEOUT
+    settings.networking.connect_timeout = _CONNECT_TIMEOUT
+    settings.networking.error_backoffs = _BACKOFFS
     settings.watching.server_timeout = _WATCH_TIMEOUT
     settings.watching.label_selectors["batch", "v1", "jobs"] = JOB_LABEL
     settings.watching.label_selectors["", "v1", "pods"] = JOB_LABEL
     return settings
 
 
-def register_handlers(registry: kopf.OperatorRegistry, queue: WorkQueue[Key]) -> None:
+def register_handlers(registry: kopf.OperatorRegistry, queue: WorkQueue[Key], news: News) -> None:
     """Put the key of whatever changes into the queue."""
 
     @kopf.on.event(GROUP, VERSION, "lorajobs", registry=registry)
-    async def lorajob_changed(namespace: str | None, name: str | None, **_: Any) -> None:
-        queue.add(_key(Kind.LORAJOB, namespace, name))
+    async def lorajob_changed(event: Any, namespace: str | None, name: str | None, **_: Any) -> None:
+        if news.has(event, own_facts):
+            queue.add(_key(Kind.LORAJOB, namespace, name))
 
     @kopf.on.event(GROUP, VERSION, "loraadapters", registry=registry)
-    async def loraadapter_changed(namespace: str | None, name: str | None, labels: Any, **_: Any) -> None:
-        queue.add(_key(Kind.LORAADAPTER, namespace, name))
-        queue.add(_key(Kind.LORAJOB, namespace, labels.get(JOB_LABEL) or name))
+    async def loraadapter_changed(event: Any, namespace: str | None, name: str | None, labels: Any, **_: Any) -> None:
+        if news.has(event, own_facts):
+            queue.add(_key(Kind.LORAADAPTER, namespace, name))
+            queue.add_after(_key(Kind.LORAJOB, namespace, labels.get(JOB_LABEL) or name), _BURST)
+
+    def child_changed(event: Any, facts: Facts, namespace: str | None, labels: Any) -> None:
+        if JOB_LABEL in labels and news.has(event, facts):
+            queue.add_after(_key(Kind.LORAJOB, namespace, labels[JOB_LABEL]), _BURST)
 
     @kopf.on.event("batch", "v1", "jobs", registry=registry)
+    async def job_changed(event: Any, namespace: str | None, labels: Any, **_: Any) -> None:
+        child_changed(event, job_facts, namespace, labels)
+
     @kopf.on.event("", "v1", "pods", registry=registry)
-    async def child_changed(namespace: str | None, labels: Any, **_: Any) -> None:
-        if JOB_LABEL in labels:
-            queue.add(_key(Kind.LORAJOB, namespace, labels[JOB_LABEL]))
+    async def pod_changed(event: Any, namespace: str | None, labels: Any, **_: Any) -> None:
+        child_changed(event, pod_facts, namespace, labels)
+
+
+def register_login(registry: kopf.OperatorRegistry, contact: Contact) -> None:
+    """Let Kopf use our credentials, in a session that is followed by `contact`."""
 
     @kopf.on.login(registry=registry)
-    async def login(**_: Any) -> kopf.ConnectionInfo:
+    async def login(**_: Any) -> kopf.AiohttpSession:
         found = await read_credentials()
-        return kopf.ConnectionInfo(
+        info = kopf.ConnectionInfo(
             server=found.server,
             ca_path=found.ca_path,
             insecure=found.insecure,
@@ -60,6 +82,7 @@ def register_handlers(registry: kopf.OperatorRegistry, queue: WorkQueue[Key]) ->
             certificate_path=found.certificate_path,
             private_key_path=found.private_key_path,
         )
+        return open_session(info, contact)
 
 
 def _key(kind: Kind, namespace: str | None, name: str | None) -> Key:

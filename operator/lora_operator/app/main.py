@@ -1,4 +1,4 @@
-"""Starts the operator: puts the parts together, runs them until a signal, and ends when any of them dies.
+"""Starts the operator: serves health and metrics, waits until this replica leads, works, and ends when any part dies.
 
 A process that cannot watch must not look alive: whichever part ends first takes the others with it, and Kubernetes
 starts a new one. A restart is cheap, because nothing is remembered.
@@ -6,33 +6,29 @@ starts a new one. A restart is cheap, because nothing is remembered.
 
 import asyncio
 import logging
+import os
+import signal
 import sys
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import kopf
 
 from lora_operator.app.config import Config, read_config
-from lora_operator.app.handlers import operator_settings, register_handlers
+from lora_operator.app.leader import Alone, Leadership, LeadershipLostError
 from lora_operator.app.metrics import Metrics
-from lora_operator.app.probes import register_probes
-from lora_operator.cluster.client import LORAADAPTERS, LORAJOBS, ApiError, Client
+from lora_operator.app.probes import Health, serve_health
+from lora_operator.app.work import Work, wait_for_types
 from lora_operator.cluster.connect import connect
-from lora_operator.cluster.observe import Observer
-from lora_operator.cluster.progress import DirectFetch, Fetch, ProgressReader, ProxyFetch
-from lora_operator.domain.settings import Settings
-from lora_operator.reconcile.keys import Key, Kind
-from lora_operator.reconcile.loraadapter import LoRAAdapterReconciler
-from lora_operator.reconcile.lorajob import LoRAJobReconciler
-from lora_operator.reconcile.queue import WorkQueue
-from lora_operator.reconcile.resync import Resync
+from lora_operator.cluster.lease import FencedClient, LeaseClient
 
 _LOG = logging.getLogger("lora_operator")
-_NOISY_LOGGERS = ("kopf.objects", "kopf.activities.probe", "aiohttp.access")
-"""They write a line for each event of each object, and two for each probe."""
-_GRACE_SECONDS = 15.0
-"""Time for the passes that are under way; a pass makes some five requests."""
+_NOISY_LOGGERS = ("kopf.objects", "aiohttp.access")
+"""They write a line for each event of each object."""
+_CANDIDATE_SECONDS = 60.0
+"""Limit between two attempts at the Lease; a few seconds lie between them."""
 
 
 def main() -> None:
@@ -55,83 +51,81 @@ def _configure_logs(config: Config) -> None:
 
 
 async def run(config: Config) -> None:
-    """Connect, and run all parts until one of them ends."""
-    api = await connect()
-    async with api, aiohttp.ClientSession() as session:
-        client = Client(api)
-        await _require_types(client, config)
-        await _run_parts(
-            config, client, DirectFetch(session) if config.progress_route == "direct" else ProxyFetch(client)
-        )
-
-
-async def _require_types(client: Client, config: Config) -> None:
-    """Fail now if the CRDs are not there: Kopf would start, and watch nothing."""
-    namespace = config.namespaces[0] if config.namespaces else None
-    for resource in (LORAJOBS, LORAADAPTERS):
-        try:
-            async for _ in client.list(resource, namespace):
-                break
-        except ApiError as error:
-            raise RuntimeError(f"cannot list {resource.plural}: {error}; are the CRDs installed?") from error
-
-
-async def _run_parts(config: Config, client: Client, fetch: Fetch) -> None:
-    _LOG.info("Serves %s; trainer image %s", ", ".join(config.namespaces) or "all namespaces", config.trainer_image)
-    metrics = Metrics()
-    queue: WorkQueue[Key] = WorkQueue(observer=metrics.observe)
-    metrics.watch_queue(lambda: queue.depth, queue.oldest_age)
+    """Serve health and metrics, wait until this replica leads, and work until a signal."""
+    stop = _stop_on_signals()
+    metrics, health = Metrics(), Health()
     metrics.serve(config.metrics_port, config.listen)
-    resync = Resync(client, queue, namespaces=config.namespaces, interval=config.resync_seconds)
-    work = asyncio.create_task(queue.run(_dispatcher(config, client, fetch), workers=config.workers), name="queue")
-    parts = [
-        asyncio.create_task(_watch(config, queue, resync), name="watch"),
-        asyncio.create_task(resync.run(), name="resync"),
-        work,
-    ]
+    async with serve_health(health, config.listen, config.health_port), _candidate(config, health) as leadership:
+        if not await _unless(stop, leadership.acquire()):
+            return
+        health.role = "leader"
+        async with _kept(leadership), await connect() as api, aiohttp.ClientSession() as session:
+            client = FencedClient(api, leadership.is_held)
+            if await _unless(stop, wait_for_types(client, config)):
+                await Work(config, client, session, metrics, health).run(stop)
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    return stop
+
+
+@asynccontextmanager
+async def _candidate(config: Config, health: Health) -> AsyncIterator[Leadership | Alone]:
+    """Yield this replica's part in the election. In the end, whatever it is, it lets go of the Lease."""
+    if not config.leader_election:
+        yield Alone()
+        return
+    async with await connect() as api:
+        leadership = Leadership(
+            LeaseClient(api),
+            namespace=config.lease_namespace,
+            name=config.lease_name,
+            identity=config.identity,
+            on_contact=health.reached,
+        )
+        health.role = "standby"
+        health.expect("lastLeaseAttemptSeconds", lambda: leadership.age, _CANDIDATE_SECONDS)
+        try:
+            yield leadership
+        finally:
+            await leadership.release()
+
+
+@asynccontextmanager
+async def _kept(leadership: Leadership | Alone) -> AsyncIterator[None]:
+    """Renew the Lease in the background."""
+    renewal = asyncio.create_task(_keep(leadership), name="lease")
     try:
-        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        yield
     finally:
-        queue.stop()
-        await asyncio.wait([work], timeout=_GRACE_SECONDS)
-        for part in parts:
-            part.cancel()
-        await asyncio.gather(*parts, return_exceptions=True)
-    for part in done:
-        part.result()  # raises what ended it
+        renewal.cancel()
+        await asyncio.gather(renewal, return_exceptions=True)
 
 
-def _dispatcher(config: Config, client: Client, fetch: Fetch) -> Callable[[Key], Awaitable[float | None]]:
-    """Return the function that makes one pass over whatever a key names."""
-    settings = Settings(trainer_image=config.trainer_image)
-    observer = Observer(client, ProgressReader(fetch, settings.progress_interval))
-    jobs = LoRAJobReconciler(client, observer, settings, _now)
-    adapters = LoRAAdapterReconciler(client, _now)
-    by_kind = {Kind.LORAJOB: jobs.reconcile, Kind.LORAADAPTER: adapters.reconcile}
-
-    async def reconcile(key: Key) -> float | None:
-        return await by_kind[key.kind](key.namespace, key.name)
-
-    return reconcile
+async def _keep(leadership: Leadership | Alone) -> None:
+    """Renew the Lease; on its loss end at once. An orderly end takes seconds, and another replica works already."""
+    try:
+        await leadership.keep()
+    except LeadershipLostError as lost:
+        _LOG.critical("This replica leads no more and ends: %s", lost)
+        logging.shutdown()
+        os._exit(1)
 
 
-async def _watch(config: Config, queue: WorkQueue[Key], resync: Resync) -> None:
-    """Run Kopf. It returns after a signal, and raises when a watch dies."""
-    registry = kopf.OperatorRegistry()
-    register_handlers(registry, queue)
-    register_probes(registry, queue, resync)
-    await kopf.operator(
-        registry=registry,
-        settings=operator_settings(),
-        standalone=True,  # else any peering object in the cluster could pause this operator
-        clusterwide=not config.namespaces,
-        namespaces=config.namespaces,
-        liveness_endpoint=f"http://{config.listen}:{config.health_port}/healthz",
-    )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Wait for some work. Returns False if the process is told to stop before that is done."""
+    tasks = [asyncio.create_task(work), asyncio.create_task(stop.wait())]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for each in tasks:
+        each.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    if tasks[0] not in done:
+        return False
+    tasks[0].result()  # raises what ended it
+    return True
 
 
 if __name__ == "__main__":

@@ -1,33 +1,68 @@
-"""Liveness: the process is healthy while its queue moves and its resync comes through."""
+"""Health and readiness: a small HTTP server in the event loop that does the work.
 
-from typing import Any
+A loop that hangs does not answer, and that is the answer. A replica that waits for the Lease, or for an API server that
+is away, is healthy: another start would help nobody.
+"""
 
-import kopf
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import NamedTuple
 
-from lora_operator.reconcile.keys import Key
-from lora_operator.reconcile.queue import WorkQueue
-from lora_operator.reconcile.resync import Resync
-
-_OLDEST = 300.0
-"""Seconds that an object may wait for, or be in, one pass: ten requests that all run into their timeout."""
-_RESYNCS = 4
-"""Resyncs that may fail in a row: a restart does not help against an API server that is away for a while."""
+from aiohttp import web
 
 
-def health(queue: WorkQueue[Key], resync: Resync) -> dict[str, float]:
-    """Return the two ages in seconds. Raises RuntimeError when one is too high."""
-    oldest, age = queue.oldest_age(), resync.age
-    if oldest > _OLDEST:
-        raise RuntimeError(f"an object has been waiting for {oldest:.0f} s")
-    if age > _RESYNCS * resync.interval:
-        raise RuntimeError(f"the last resync was {age:.0f} s ago")
-    return {"oldestItemSeconds": round(oldest, 1), "lastResyncSeconds": round(age, 1)}
+class _Check(NamedTuple):
+    age: Callable[[], float]
+    limit: float
 
 
-def register_probes(registry: kopf.OperatorRegistry, queue: WorkQueue[Key], resync: Resync) -> None:
-    """Answer the liveness endpoint."""
+class Health:
+    """Ages in seconds that have a limit. Above it the process needs a new start."""
 
-    # PERMANENT, because Kopf would retry a failing probe within the request, which then hangs for a minute.
-    @kopf.on.probe(id="operator", errors=kopf.ErrorsMode.PERMANENT, registry=registry)
-    async def operator(**_: Any) -> dict[str, float]:
-        return health(queue, resync)
+    def __init__(self) -> None:
+        """Expect nothing yet, and be not ready."""
+        self._checks: dict[str, _Check] = {}
+        self.role = "starting"
+        """`starting`, `standby` or `leader`; for people."""
+        self.ready = False
+        """Whether the API server has been reached, and the process is not about to end."""
+
+    def reached(self) -> None:
+        """Say that the API server has answered."""
+        self.ready = True
+
+    def expect(self, name: str, age: Callable[[], float], limit: float) -> None:
+        """Expect an age to stay within its limit."""
+        self._checks[name] = _Check(age, limit)
+
+    def report(self) -> dict[str, object]:
+        """Return the role, the ages, and under `failing` the names of those that are too high."""
+        ages = {name: check.age() for name, check in self._checks.items()}
+        failing = [name for name, check in self._checks.items() if ages[name] > check.limit]
+        rounded = {name: round(age, 1) for name, age in ages.items()}
+        return {"role": self.role, **rounded} | ({"failing": failing} if failing else {})
+
+
+@asynccontextmanager
+async def serve_health(health: Health, address: str, port: int) -> AsyncIterator[None]:
+    """Serve /healthz and /readyz."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        report = health.report()
+        status = HTTPStatus.INTERNAL_SERVER_ERROR if "failing" in report else HTTPStatus.OK
+        return web.json_response(report, status=status)
+
+    async def readyz(_: web.Request) -> web.Response:
+        status = HTTPStatus.OK if health.ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return web.json_response({"ready": health.ready}, status=status)
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.TCPSite(runner, address, port).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()

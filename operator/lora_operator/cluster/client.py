@@ -1,11 +1,11 @@
-"""The API server over HTTP: get, list, server-side apply, events. The only place that knows status codes.
+"""The API server over HTTP: read, create, server-side apply, delete. The only place that knows status codes.
 
 Objects are plain JSON, not the client's typed models: those cost several times the memory, and drop fields that they
 do not know. What is not there is None; what the server refuses is `RefusedError`; everything else is `ApiError`.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -41,13 +41,17 @@ class Resource:
 
 LORAJOBS: Final = Resource(API_VERSION, "LoRAJob", "lorajobs")
 LORAADAPTERS: Final = Resource(API_VERSION, "LoRAAdapter", "loraadapters")
-CONFIG_MAPS: Final = Resource("v1", "ConfigMap", "configmaps")
+SERVICES: Final = Resource("v1", "Service", "services")
 PODS: Final = Resource("v1", "Pod", "pods")
 EVENTS: Final = Resource("v1", "Event", "events")
 JOBS: Final = Resource("batch/v1", "Job", "jobs")
-_BY_KIND: Final = {
-    (each.api_version, each.kind): each for each in (LORAJOBS, LORAADAPTERS, CONFIG_MAPS, PODS, EVENTS, JOBS)
-}
+WORKLOADS: Final = Resource("kueue.x-k8s.io/v1beta1", "Workload", "workloads")
+_BY_KIND: Final = {each.kind: each for each in (LORAJOBS, LORAADAPTERS, SERVICES, PODS, EVENTS, JOBS)}
+
+
+def resource_of(kind: str) -> Resource:
+    """Return the resource of a kind that the operator writes."""
+    return _BY_KIND[kind]
 
 
 class ApiError(Exception):
@@ -58,6 +62,10 @@ class ApiError(Exception):
         super().__init__(f"{status}: {message}")
         self.status = status
         self.message = message
+
+
+class AlreadyExistsError(Exception):
+    """An object that was not there when we looked is there now."""
 
 
 class Client:
@@ -91,6 +99,43 @@ class Client:
             if not query["continue"]:
                 return
 
+    async def create(self, document: Document) -> None:
+        """Create an object. Raises `AlreadyExistsError` if there is one of its name, whoever made it."""
+        path = resource_of(document["kind"]).path(document["metadata"]["namespace"])
+        try:
+            await self._call("POST", path, query={"fieldManager": FIELD_MANAGER}, body=document)
+        except ApiError as error:
+            if error.status == HTTPStatus.CONFLICT:
+                raise AlreadyExistsError(_subject(document)) from error
+            if error.status in _REFUSALS:
+                raise _refused(document, error) from error
+            raise
+
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
+        """Delete the object of this uid; one that is gone, or another of the same name, is no error.
+
+        A Job goes in the foreground: it is gone when its pods are.
+        """
+        propagation = "Foreground" if resource is JOBS else "Background"
+        options = {"preconditions": {"uid": uid}, "propagationPolicy": propagation}
+        try:
+            await self._call("DELETE", resource.path(namespace, name), body=options)
+        except ApiError as error:
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+                raise
+
+    async def set_finalizers(
+        self, resource: Resource, namespace: str, name: str, finalizers: Sequence[str], version: str
+    ) -> None:
+        """Replace the finalizers of an object that has not changed since it was read in this version."""
+        change = {"metadata": {"finalizers": [*finalizers], "resourceVersion": version}}
+        query, content = {"fieldManager": FIELD_MANAGER}, "application/merge-patch+json"
+        try:
+            await self._call("PATCH", resource.path(namespace, name), query=query, body=change, content=content)
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+
     async def apply(self, document: Document) -> None:
         """Create an object, or make it what the document says, by server-side apply."""
         await self._apply(document, "")
@@ -105,7 +150,7 @@ class Client:
 
     async def _apply(self, document: Document, subresource: str) -> None:
         meta = document["metadata"]
-        path = _BY_KIND[document["apiVersion"], document["kind"]].path(meta["namespace"], meta["name"])
+        path = resource_of(document["kind"]).path(meta["namespace"], meta["name"])
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         content = "application/apply-patch+yaml"  # JSON is YAML
         try:
@@ -175,6 +220,9 @@ def _message(text: str) -> str:
         return text[:500]
 
 
+def _subject(document: Document) -> str:
+    return f"{document['kind']} {document['metadata']['name']}"
+
+
 def _refused(document: Document, error: ApiError) -> RefusedError:
-    subject = f"{document['kind']} {document['metadata']['name']}"
-    return RefusedError(status=error.status, subject=subject, message=error.message)
+    return RefusedError(status=error.status, subject=_subject(document), message=error.message)

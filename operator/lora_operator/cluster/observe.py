@@ -5,18 +5,46 @@ Only what the decision can use is read.
 """
 
 import asyncio
+from dataclasses import replace
+from http import HTTPStatus
 
-from lora_api.conditions import is_true
 from lora_api.messages import Progress
-from lora_api.names import JOB_LABEL, RUN_LABEL
-from lora_api.reasons import ConditionType
-from lora_operator.cluster.client import CONFIG_MAPS, EVENTS, JOBS, LORAADAPTERS, LORAJOBS, PODS, Client
+from lora_api.names import JOB_LABEL, RUN_LABEL, WORKLOAD_JOB_LABEL
+from lora_operator.cluster.client import (
+    EVENTS,
+    JOBS,
+    LORAADAPTERS,
+    LORAJOBS,
+    PODS,
+    SERVICES,
+    WORKLOADS,
+    ApiError,
+    Client,
+    Resource,
+)
 from lora_operator.cluster.progress import ProgressReader
 from lora_operator.domain.adapter import adapter_name
 from lora_operator.domain.children import names_of
-from lora_operator.domain.observed import AdapterView, Child, Document, Observed, ObservedJob, Stage, WorkView
-from lora_operator.domain.reading import newest_failed_create, read_adapter_view, read_child, read_job, read_work
-from lora_operator.domain.status import is_finished
+from lora_operator.domain.needs import Needs, needs_of
+from lora_operator.domain.observed import (
+    AdapterView,
+    Document,
+    Observed,
+    ObservedJob,
+    Stage,
+    WorkloadView,
+    WorkView,
+)
+from lora_operator.domain.reading import (
+    newest_failed_create,
+    read_adapter_view,
+    read_child,
+    read_job,
+    read_work,
+    read_workload,
+)
+
+EVERYTHING = Needs(preflight=True, train=True, service=True, adapter=True, cleanup=True)
 
 
 class Observer:
@@ -27,37 +55,45 @@ class Observer:
         self._client = client
         self._progress = progress
 
-    async def observe(self, namespace: str, name: str) -> Observed | None:
-        """Return the snapshot of a job; None if the job does not exist."""
+    async def observe(self, namespace: str, name: str, needs: Needs | None = None) -> Observed | None:
+        """Return the snapshot of a job; None if the job does not exist. Without `needs` the job's own decide."""
         document = await self._client.get(LORAJOBS, namespace, name)
         if document is None:
             return None
         job = read_job(document)
-        if job.deleting:
-            return Observed(job)
-        if is_finished(job.status):
-            succeeded = is_true(job.status.conditions, ConditionType.SUCCEEDED)
-            return Observed(job, adapter=await self._adapter(job) if succeeded else None)
-        return await self._children(job)
+        return await self._children(job, needs or needs_of(job))
 
-    async def _children(self, job: ObservedJob) -> Observed:
-        passed = is_true(job.status.conditions, ConditionType.PREFLIGHT_PASSED)
+    async def _children(self, job: ObservedJob, needs: Needs) -> Observed:
         names = names_of(job)
-        config_map, preflight, train = await asyncio.gather(
-            self._client.get(CONFIG_MAPS, job.namespace, names.config_map),
-            _nothing() if passed else self._client.get(JOBS, job.namespace, names.work(Stage.PREFLIGHT)),
-            self._client.get(JOBS, job.namespace, names.work(Stage.TRAIN)),
+        service, preflight, train, cleanup, adapter = await asyncio.gather(
+            self._get(SERVICES, job, names.service, needs.service),
+            self._get(JOBS, job, names.work(Stage.PREFLIGHT), needs.preflight),
+            self._get(JOBS, job, names.work(Stage.TRAIN), needs.train),
+            self._get(JOBS, job, names.work(Stage.CLEANUP), needs.cleanup),
+            self._adapter(job, needs.adapter),
         )
-        pods = await self._pods(job) if preflight or train else []
-        work = await self._work(job, train, pods)
-        return Observed(
+        pods = await self._pods(job) if preflight or train or cleanup else []
+        observed = Observed(
             job=job,
-            config_map=_child(config_map, job),
+            service=read_child(service, job) if service else None,
             preflight=await self._work(job, preflight, pods),
-            train=work,
-            adapter=await self._adapter(job) if work and work.complete else None,
-            progress=await self._progress_of(job, work),
+            train=await self._work(job, train, pods),
+            cleanup=await self._work(job, cleanup, pods),
+            adapter=adapter,
         )
+        return await self._details(observed)
+
+    async def _details(self, observed: Observed) -> Observed:
+        """Add what depends on what was found: the adapter of a training that is complete, queue, and progress."""
+        job, train = observed.job, observed.train
+        adapter = observed.adapter
+        if adapter is None and train is not None and train.complete:
+            adapter = await self._adapter(job, needed=True)
+        workload = await self._workload(job, train or observed.preflight)
+        return replace(observed, adapter=adapter, workload=workload, progress=self._progress_of(job, train))
+
+    async def _get(self, resource: Resource, job: ObservedJob, name: str, needed: bool) -> Document | None:
+        return await self._client.get(resource, job.namespace, name) if needed else None
 
     async def _pods(self, job: ObservedJob) -> list[Document]:
         labels = f"{JOB_LABEL}={job.name},{RUN_LABEL}={job.run}"
@@ -67,28 +103,35 @@ class Observer:
         if document is None:
             return None
         work = read_work(document, job, pods)
-        if work.pods or work.complete or work.failed:
+        if work.pods or work.complete or work.failed or work.suspended:
             return work
         return read_work(document, job, pods, await self._failed_create(job, work))
 
     async def _failed_create(self, job: ObservedJob, work: WorkView) -> str:
-        fields = f"involvedObject.uid={work.uid},reason=FailedCreate"
+        fields = f"involvedObject.uid={work.child.uid},reason=FailedCreate"
         return newest_failed_create([each async for each in self._client.list(EVENTS, job.namespace, fields=fields)])
 
-    async def _adapter(self, job: ObservedJob) -> AdapterView | None:
-        if job.spec is None or not job.spec.adapter.create:
+    async def _adapter(self, job: ObservedJob, needed: bool) -> AdapterView | None:
+        if not needed or job.spec is None or not job.spec.adapter.create:
             return None
         found = await self._client.get(LORAADAPTERS, job.namespace, adapter_name(job, job.spec))
         return read_adapter_view(found) if found else None
 
-    async def _progress_of(self, job: ObservedJob, train: WorkView | None) -> Progress | None:
+    async def _workload(self, job: ObservedJob, work: WorkView | None) -> WorkloadView | None:
+        """Return what Kueue says about a Job that it keeps waiting. A cluster without Kueue says nothing."""
+        if work is None or not work.suspended:
+            return None
+        labels = f"{WORKLOAD_JOB_LABEL}={work.child.uid}"
+        try:
+            return read_workload([each async for each in self._client.list(WORKLOADS, job.namespace, labels=labels)])
+        except ApiError as error:
+            if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
+                return None
+            raise
+
+    def _progress_of(self, job: ObservedJob, train: WorkView | None) -> Progress | None:
         pod = train.newest if train else None
-        return await self._progress.read(job.namespace, pod) if pod and pod.running and pod.ip else None
-
-
-def _child(document: Document | None, job: ObservedJob) -> Child | None:
-    return read_child(document, job) if document else None
-
-
-async def _nothing() -> None:
-    return None
+        if pod is None or not pod.running or not pod.ip:
+            self._progress.forget(job.namespace, job.name)
+            return None
+        return self._progress.read(job.namespace, job.name, pod)

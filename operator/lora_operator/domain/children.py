@@ -31,9 +31,9 @@ class ChildNames:
     run: int
 
     @property
-    def config_map(self) -> str:
-        """Name of the ConfigMap with the job file."""
-        return f"{self.job}-{self.run}-job"
+    def service(self) -> str:
+        """Name of the Service by which the pods of several nodes find each other."""
+        return f"{self.job}-{self.run}"
 
     def work(self, stage: Stage) -> str:
         """Name of the Job of a stage."""

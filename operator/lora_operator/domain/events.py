@@ -37,12 +37,18 @@ _TOLD: dict[tuple[str, str], Literal["Normal", "Warning"]] = {
     (ConditionType.OVERFITTING, "True"): "Warning",
     (ConditionType.SUCCEEDED, "True"): "Normal",
     (ConditionType.FAILED, "True"): "Warning",
+    (ConditionType.ADMITTED, "True"): "Normal",
 }
 """Transitions that are told whatever their reason."""
-_TOLD_REASONS: dict[str, Literal["Normal", "Warning"]] = {
-    Reason.PREFLIGHT_RUNNING: "Normal",
-    Reason.RETRYING: "Warning",
-    Reason.UNSCHEDULABLE: "Warning",
+_TOLD_REASONS: dict[tuple[str, str], Literal["Normal", "Warning"]] = {
+    (ConditionType.RUNNING, Reason.RETRYING): "Warning",
+    (ConditionType.RUNNING, Reason.RESTARTING): "Normal",
+    (ConditionType.SCHEDULED, Reason.UNSCHEDULABLE): "Warning",
+    (ConditionType.SUSPENDED, Reason.SUSPENDED_BY_USER): "Normal",
+    (ConditionType.SUSPENDED, Reason.RESUMED): "Normal",
+    (ConditionType.FAILED, Reason.RESUMED): "Normal",
+    (ConditionType.ADMITTED, Reason.EVICTED): "Warning",
+    (ConditionType.ADMITTED, Reason.PREEMPTED): "Warning",
 }
 """Reasons that are told whatever the status of their condition."""
 
@@ -55,12 +61,14 @@ def transitions(before: LoRAJobStatus, after: LoRAJobStatus) -> Iterator[Event]:
             continue
         if event := _event(condition, after):
             yield event
+    if before.run and after.run and after.run > before.run:
+        yield Event("Normal", Reason.NEW_RUN, f"Run {after.run} begins; run {before.run} is in the history")
     yield from _warnings(before, after)
     yield from _smaller_micro_batch(before, after)
 
 
 def _event(condition: Condition, status: LoRAJobStatus) -> Event | None:
-    kind = _TOLD.get((condition.type, condition.status)) or _TOLD_REASONS.get(condition.reason)
+    kind = _TOLD.get((condition.type, condition.status)) or _TOLD_REASONS.get((condition.type, condition.reason))
     return Event(kind, condition.reason, condition.message, _attempt(status)) if kind else None
 
 

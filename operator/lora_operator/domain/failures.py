@@ -1,199 +1,246 @@
-"""Explains why a pod does not start or a Job has failed: reason, message, and what the user can change.
+"""Explains why a Job has failed: reason, exit code, message, and what the user can change.
 
-Pure text work on what Kubernetes and the trainer left behind. The trainer's own words come first, then the exit code,
-then the kubelet's.
+Pure text work on what Kubernetes and the trainer left behind. The trainer's own words come first, then the kubelet's,
+then the exit code. What keeps a pod waiting is explained in `waiting.py`, `scheduling.py` and `refusals.py`.
 """
 
 import re
 
 from lora_api.artifacts import ArtifactLayout
 from lora_api.exit_codes import PERMANENT, ExitCode
-from lora_api.lorajob import LoRAJobSpec
 from lora_api.lorajob_status import Failure
 from lora_api.messages import TerminationMessage
+from lora_api.names import RESTART_ANNOTATION
 from lora_api.reasons import REASON_OF_EXIT_CODE, Reason
-from lora_operator.domain.errors import RefusedError, Stall
-from lora_operator.domain.numbers import load_finite
-from lora_operator.domain.observed import ContainerEnd, PodView, WorkView
+from lora_operator.domain.disruptions import describe_disruption, disruption_reason, is_disruption
+from lora_operator.domain.observed import ContainerEnd, PodView, Stage, WorkView
+from lora_operator.domain.refusals import explain_refusal
+from lora_operator.domain.scheduling import explain_unschedulable, unschedulable_failure
+from lora_operator.domain.waiting import blocked
+from lora_operator.domain.words import last_words, published_by, read_message, shown
+
+__all__ = [
+    "HINTS",
+    "blocked",
+    "describe_disruption",
+    "disruption_reason",
+    "explain_failed_job",
+    "explain_pod",
+    "explain_refusal",
+    "explain_unschedulable",
+    "is_disruption",
+    "last_words",
+    "published_by",
+    "read_message",
+    "unschedulable_failure",
+    "will_retry",
+]
 
 _KILLED = 137
-"""128 + SIGKILL: what a container shows that the kernel killed for its memory."""
-_IMAGE_REASONS = frozenset(
-    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
-)
-_CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
-_MISSING_SECRET = re.compile(r'secret "(?P<name>[^"]+)" not found')
-_MISSING_KEY = re.compile(r"couldn't find key (?P<key>\S+) in Secret (?P<name>\S+)")
-_MISSING_ACCOUNT = re.compile(r'serviceaccount "(?P<name>[^"]+)" not found')
-_RECREATE = "delete the LoRAJob and apply it again"
+_UNLOCATED = "ContainerStatusUnknown"
+"""The kubelet's word for a container that was gone when it came to look."""
+_NOT_STARTED = frozenset({"StartError", "ContainerCannotRun"})
+_EXIT_CODE = re.compile(r"failed with exit code (\d+)")
+_EMPTY_DIR = re.compile(r'EmptyDir volume "(?P<name>[^"]+)"')
+
+_GOES_ON = "the run goes on by itself from its last checkpoint"
+_THEN_GOES_ON = f"then {_GOES_ON}"
+_AGAIN = f"raise spec.failurePolicy.maxFailures, and {_GOES_ON}"
+_NEW_RUN = "a changed spec starts a new run by itself"
+_ANEW = f"set the annotation {RESTART_ANNOTATION} of the LoRAJob to a new value"
+_READ_LOG = "read the log of the pod, or log.jsonl in the folder of the run"
+_TRAINER_IMAGE = "name an image made from the trainer's in spec.pod.image: it must run lora-trainer"
 
 HINTS: dict[Reason, str] = {
-    Reason.OUT_OF_MEMORY: f"raise spec.resources.memory, then {_RECREATE}",
-    Reason.OUT_OF_GPU_MEMORY: f"lower spec.training.maxLength, or ask for a larger GPU, then {_RECREATE}",
-    Reason.DISK_FULL: f"raise spec.resources.scratch, then {_RECREATE}",
-    Reason.SERVICE_UNAVAILABLE: "check that spec.storage.endpoint can be reached from the namespace",
+    Reason.INVALID_REQUEST: "correct the field that the message names in the spec",
+    Reason.BAD_DATA: "correct the rows that the message names, or spec.dataset",
+    Reason.INPUT_NOT_FOUND: "check spec.baseModel.uri, spec.dataset and spec.output.uri: bucket and path must exist",
     Reason.NO_PERMISSION: "check the keys in spec.storage.credentialsSecretRef or the rights of the ServiceAccount; "
     "for a gated model spec.baseModel.tokenSecretRef too",
-    Reason.INPUT_NOT_FOUND: "check spec.baseModel.uri and spec.dataset: bucket and path must exist",
-    Reason.DIVERGED: f"lower spec.training.learningRate, then {_RECREATE}",
+    Reason.SERVICE_UNAVAILABLE: "check that spec.storage.endpoint can be reached from the namespace",
+    Reason.INTERNAL_ERROR: _READ_LOG,
+    Reason.OUT_OF_GPU_MEMORY: "lower spec.training.maxLength, or ask for a larger GPU in spec.scheduling.nodeSelector "
+    "or for more of them in spec.resources.gpus",
+    Reason.DISK_FULL: "raise spec.resources.scratch",
+    Reason.INTERRUPTED: "raise spec.failurePolicy.maxDisruptions",
+    Reason.DIVERGED: "lower spec.training.learningRate",
     Reason.GATE_NOT_PASSED: "compare status.adapter.metrics with spec.evaluation.gate; the adapter stays in S3, and a "
     "LoRAAdapter written by hand can serve it all the same",
-    Reason.POD_LOST: f"{_RECREATE}",
-    Reason.UNKNOWN_FAILURE: "read the log of the pod, or log.jsonl in the folder of the run",
-    Reason.INTERNAL_ERROR: "read the log of the pod, or log.jsonl in the folder of the run",
+    Reason.TRAINING_STALLED: f"{_READ_LOG}, for what it waited; if a step may take that long, raise "
+    "spec.failurePolicy.stallTimeoutSeconds",
+    Reason.OUT_OF_MEMORY: "raise spec.resources.memory",
+    Reason.POD_LOST: "raise spec.failurePolicy.maxFailures",
+    Reason.DEADLINE_EXCEEDED: "raise spec.failurePolicy.activeDeadlineSeconds",
+    Reason.UNKNOWN_FAILURE: _READ_LOG,
 }
 """What to do when the trainer itself left no hint."""
 
+_THEN: dict[Reason, str] = {
+    Reason.INVALID_REQUEST: _NEW_RUN,
+    Reason.BAD_DATA: f"{_NEW_RUN}; if only the data were changed, {_ANEW}",
+    Reason.INPUT_NOT_FOUND: f"{_NEW_RUN}; if it was put where the spec says, {_ANEW}",
+    Reason.NO_PERMISSION: f"a changed spec is taken up by itself; if only keys or rights were changed, {_ANEW}, or "
+    f"{_AGAIN}",
+    Reason.SERVICE_UNAVAILABLE: f"once it answers, {_AGAIN}",
+    Reason.INTERNAL_ERROR: f"to try again, {_AGAIN}",
+    Reason.OUT_OF_GPU_MEMORY: f"with other resources or nodes {_GOES_ON}, and a changed training starts a new run",
+    Reason.DISK_FULL: _THEN_GOES_ON,
+    Reason.INTERRUPTED: _THEN_GOES_ON,
+    Reason.DIVERGED: _NEW_RUN,
+    Reason.GATE_NOT_PASSED: _NEW_RUN,
+    Reason.TRAINING_STALLED: f"with a changed limit, or other nodes, {_GOES_ON}",
+    Reason.OUT_OF_MEMORY: _THEN_GOES_ON,
+    Reason.POD_LOST: _THEN_GOES_ON,
+    Reason.DEADLINE_EXCEEDED: _THEN_GOES_ON,
+    Reason.UNKNOWN_FAILURE: f"to try again, {_AGAIN}",
+}
+"""How the job gets going again after the correction: the trainer, which also runs on laptops, does not know."""
 
-def read_message(end: ContainerEnd | None) -> TerminationMessage | None:
-    """Return the trainer's last words; None when there are none, or when they are not the trainer's."""
-    if end is None or not end.message:
-        return None
-    try:
-        return TerminationMessage.model_validate(load_finite(end.message))
-    except ValueError:
-        return None
-
-
-def last_words(work: WorkView) -> TerminationMessage | None:
-    """Return the message of the newest pod of a Job that left one with exit code 0."""
-    done = [pod.end for pod in work.pods if pod.end is not None and pod.end.exit_code == ExitCode.DONE]
-    return read_message(done[-1]) if done else None
-
-
-def published_by(work: WorkView) -> TerminationMessage | None:
-    """Return the last words of a pod that published an adapter which did not pass its gate; None if none did."""
-    pod = work.newest
-    gated = pod is not None and pod.end is not None and pod.end.exit_code == ExitCode.GATE_NOT_PASSED
-    return read_message(pod.end) if pod and gated else None
+_EXITS: dict[int, tuple[str, str]] = {
+    126: ("its command cannot be executed (exit code 126)", _TRAINER_IMAGE),
+    127: ("its command was not found (exit code 127)", _TRAINER_IMAGE),
+    132: (
+        "it ran an instruction that the CPU does not know (exit code 132)",
+        "choose nodes with newer CPUs in spec.scheduling.nodeSelector",
+    ),
+    134: ("it aborted (exit code 134), as a native library does on an error", _READ_LOG),
+    135: (
+        "it crashed with a bus error (exit code 135), as when a volume in memory is full",
+        "raise spec.resources.memory",
+    ),
+    139: (
+        "it crashed with a segmentation fault (exit code 139)",
+        "a native library does not fit the node: check the GPU driver of the node and spec.pod.image",
+    ),
+    143: (
+        "it was asked to stop, and ended without a checkpoint (exit code 143)",
+        "another attempt goes on from the checkpoint before",
+    ),
+}
+"""Exit codes that are not the trainer's: 128 and more mean a signal, 126 and 127 are the shell's."""
 
 
 def explain_failed_job(work: WorkView, layout: ArtifactLayout) -> Failure:
     """Return why a Job has failed for good."""
-    ended = [pod for pod in work.pods if _has_ended(pod)]
-    if ended:
-        return explain_pod(ended[-1])
+    pod = _culprit(work)
+    if pod is not None:
+        return _of_stage(explain_pod(pod), work)
     if work.failed_reason == "DeadlineExceeded":
-        return _failure(Reason.DEADLINE_EXCEEDED, work.failed_message, hint="raise spec.failurePolicy")
-    message = f"The pods of Job {work.child.name} are gone. Kubernetes says: {work.failed_message or 'nothing'}"
-    return _failure(Reason.POD_LOST, message, hint=f"read {layout.log}, then {_RECREATE}")
+        return _failure(
+            Reason.DEADLINE_EXCEEDED, f"Job {work.child.name} ran out of time: {shown(work.failed_message)}"
+        )
+    said = shown(work.failed_message)
+    message = f"The pods of Job {work.child.name} are gone. Kubernetes says: {said or 'nothing'}"
+    if code := _EXIT_CODE.search(said):  # the Job controller repeats the code that ended the Job at once
+        reason = _reason_of_code(int(code[1]))
+        return _failure(reason, message, int(code[1]), f"read {layout.log}; {HINTS[reason]}")
+    return _failure(Reason.POD_LOST, message, hint=f"read {layout.log}, and {HINTS[Reason.POD_LOST]}")
+
+
+def _culprit(work: WorkView) -> PodView | None:
+    """Return the pod whose end explains that of its Job.
+
+    It is the newest. When one of several that train together fails, the others are stopped or lose their peer: what
+    they say is only a consequence. So a code that ends the Job counts most, then an end of which more is known than
+    that something went wrong.
+    """
+    ended = [pod for pod in work.pods if _has_ended(pod)]
+    own = [pod for pod in ended if not is_disruption(pod)]
+    newest = {pod.index: pod for pod in own or ended}
+    return max(newest.values(), key=lambda pod: (_weight(pod), pod.created), default=None)
+
+
+def _weight(pod: PodView) -> int:
+    if pod.end is not None and pod.end.exit_code in PERMANENT:
+        return 2
+    return 0 if explain_pod(pod).reason in (Reason.INTERNAL_ERROR, Reason.UNKNOWN_FAILURE) else 1
 
 
 def _has_ended(pod: PodView) -> bool:
     return pod.phase == "Failed" or (pod.end is not None and pod.end.exit_code != ExitCode.DONE)
 
 
+def _of_stage(failure: Failure, work: WorkView) -> Failure:
+    """Return the failure with a hint that fits a preflight, whose pod has a size of its own."""
+    if failure.reason != Reason.OUT_OF_MEMORY or not work.child.name.endswith(f"-{Stage.PREFLIGHT}"):
+        return failure
+    hint = (
+        "give the data as several files, or as parquet, since the preflight has 4Gi whatever spec.resources says; or "
+        f"skip it by spec.preflight.enabled: false, {_THEN_GOES_ON}"
+    )
+    return failure.model_copy(update={"hint": hint})
+
+
 def explain_pod(pod: PodView) -> Failure:
     """Return why one pod has failed."""
     end = pod.end
-    if end is None or pod.lost_reason:
+    if end is None or pod.lost_reason or end.reason == _UNLOCATED:
         return _explain_lost(pod)
-    message = read_message(end)
-    if end.reason == "OOMKilled" or (end.exit_code == _KILLED and message is None):
-        return _failure(Reason.OUT_OF_MEMORY, f"Pod {pod.name} used more memory than it may", code=end.exit_code)
-    reason = _reason_of(end, message)
-    if message is None:
-        return _failure(
-            reason, f"Pod {pod.name} ended with exit code {end.exit_code} and left no message", end.exit_code
+    words = read_message(end)
+    if end.reason == "OOMKilled":
+        return _failure(Reason.OUT_OF_MEMORY, f"Pod {pod.name} used more memory than its limit", end.exit_code)
+    if words is not None:
+        return _failure(_reason_of(end, words), words.message, end.exit_code, words.hint)
+    return _explain_silent(pod, end)
+
+
+def _explain_silent(pod: PodView, end: ContainerEnd) -> Failure:
+    """Return why a container failed that left no words of the trainer."""
+    if end.exit_code == _KILLED:
+        message = (
+            f"Pod {pod.name} was killed (exit code 137): the node was out of memory, or the pod did not end in time "
+            "when it was asked to stop"
         )
-    return _failure(reason, message.message, end.exit_code, message.hint)
+        return _failure(Reason.OUT_OF_MEMORY, message, end.exit_code)
+    if end.reason in _NOT_STARTED:
+        message = f"Pod {pod.name} could not start its container: {shown(end.message) or end.reason}"
+        return _failure(Reason.UNKNOWN_FAILURE, message, end.exit_code, _TRAINER_IMAGE)
+    what, hint = _EXITS.get(end.exit_code, ("", ""))
+    message = f"Pod {pod.name} left no message: " + (what or f"it ended with exit code {end.exit_code}")
+    return _failure(_reason_of_code(end.exit_code), message, end.exit_code, hint)
 
 
 def _explain_lost(pod: PodView) -> Failure:
-    why = pod.lost_message or pod.lost_reason or "no reason given"
-    full = pod.lost_reason == "Evicted" and ("EmptyDir" in why or "ephemeral" in why)
-    reason = Reason.DISK_FULL if full else Reason.POD_LOST
-    return _failure(reason, f"Pod {pod.name} was lost: {why}", code=pod.end.exit_code if pod.end else None)
+    """Return why a pod ended as a whole, of which its container could say nothing."""
+    code = pod.end.exit_code if pod.end else None
+    if pod.disrupted:
+        return _failure(Reason.POD_LOST, describe_disruption(pod), code)
+    why = shown(pod.lost_message) or pod.lost_reason or (pod.end.message if pod.end else "") or "no reason given"
+    if pod.lost_reason == "Evicted" and (volume := _EMPTY_DIR.search(why)):
+        hint, then = _volume_hint(volume["name"])
+        return _failure(Reason.DISK_FULL, f"Pod {pod.name} was evicted: {why}", code, hint, then)
+    if pod.lost_reason == "Evicted" and "ephemeral" in why:
+        hint = "have the limit that the LimitRange of the namespace sets for ephemeral-storage raised"
+        return _failure(Reason.DISK_FULL, f"Pod {pod.name} was evicted: {why}", code, hint, f"then {_AGAIN}")
+    return _failure(Reason.POD_LOST, f"Pod {pod.name} was lost: {why}", code)
 
 
-def _reason_of(end: ContainerEnd, message: TerminationMessage | None) -> Reason:
+def _volume_hint(volume: str) -> tuple[str, str]:
+    """Return what helps against a full volume; only the size of the scratch volume is the user's to choose."""
+    if volume == "scratch":
+        return "", ""
+    return f"the volume {volume} has a fixed size: let the image of spec.pod.image write to /scratch", f"then {_AGAIN}"
+
+
+def _reason_of(end: ContainerEnd, words: TerminationMessage) -> Reason:
     """Return the trainer's reason if it is one of a failure; an image of the user may say anything."""
-    if message is not None and message.reason in set(REASON_OF_EXIT_CODE.values()):
-        return Reason(message.reason)
-    known = {code.value: reason for code, reason in REASON_OF_EXIT_CODE.items()}
-    return known.get(end.exit_code, Reason.UNKNOWN_FAILURE)
+    known = words.reason in set(REASON_OF_EXIT_CODE.values())
+    return Reason(words.reason) if known else _reason_of_code(end.exit_code)
 
 
-def _failure(reason: Reason, message: str, code: int | None = None, hint: str = "") -> Failure:
-    return Failure(reason=reason, exit_code=code, message=message[:2000], hint=hint or HINTS.get(reason, ""))
+def _reason_of_code(code: int) -> Reason:
+    known = {each.value: reason for each, reason in REASON_OF_EXIT_CODE.items()}
+    return known.get(code, Reason.UNKNOWN_FAILURE)
 
 
-def is_disruption(pod: PodView) -> bool:
-    """Return whether a pod ended through no fault of the job."""
-    return pod.phase == "Failed" and (
-        pod.disrupted or (pod.end is not None and pod.end.exit_code == ExitCode.INTERRUPTED)
-    )
+def _failure(reason: Reason, message: str, code: int | None = None, hint: str = "", then: str = "") -> Failure:
+    advice = "; ".join(each for each in (hint or HINTS.get(reason, ""), then or _THEN.get(reason, "")) if each)
+    return Failure(reason=reason, exit_code=code, message=message[:2000], hint=advice)
 
 
 def will_retry(work: WorkView) -> bool:
     """Return whether another pod follows the failed one. The Job controller takes a moment to say so itself."""
     failed = [pod for pod in work.pods if _has_ended(pod) and not is_disruption(pod)]
-    if not failed or work.newest is not failed[-1]:
-        return True
-    end = failed[-1].end
-    return len(failed) <= work.retries and (end is None or end.exit_code not in PERMANENT)
-
-
-def blocked(work: WorkView, spec: LoRAJobSpec | None) -> Stall | None:
-    """Return why the current pod of a Job cannot start without the user, or None. The spec tells a Secret's use."""
-    if work.newest is None:
-        return _refused_pod(work.failed_create) if work.failed_create else None
-    return _waiting(work.newest, spec)
-
-
-def _waiting(pod: PodView, spec: LoRAJobSpec | None) -> Stall | None:
-    reason, message = pod.waiting_reason, pod.waiting_message
-    if reason in _IMAGE_REASONS:
-        hint = f"check spec.pod.image and spec.pod.imagePullSecrets; to change them, {_RECREATE}"
-        return Stall(Reason.IMAGE_PULL_FAILED, f"Pod {pod.name} cannot pull its image: {message or reason}", hint)
-    if reason not in _CONFIG_REASONS:
-        return None
-    if missing := _MISSING_SECRET.search(message):
-        return _missing_secret(missing["name"], f'Secret "{missing["name"]}" does not exist', spec)
-    if missing := _MISSING_KEY.search(message):
-        name = missing["name"].rsplit("/", 1)[-1]
-        return _missing_secret(name, f'Secret "{name}" has no key {missing["key"]}', spec)
-    return Stall(Reason.POD_REFUSED, f"Pod {pod.name} cannot start: {message or reason}", "check spec.pod")
-
-
-def _missing_secret(name: str, message: str, spec: LoRAJobSpec | None) -> Stall:
-    keys, field = _use_of_secret(name, spec)
-    hint = (
-        f'create Secret "{name}" with {keys} in the namespace of the job, and the job goes on by itself; '
-        f"or correct {field}, then {_RECREATE}"
-    )
-    return Stall(Reason.SECRET_NOT_FOUND, message, hint)
-
-
-def _use_of_secret(name: str, spec: LoRAJobSpec | None) -> tuple[str, str]:
-    """Return the keys that a Secret of the job must have, and the field that names it."""
-    token = spec.base_model.token_secret_ref if spec else None
-    credentials = spec.storage.credentials_secret_ref if spec else None
-    if token is not None and token.name == name and (credentials is None or credentials.name != name):
-        return f"the key {token.key}", "spec.baseModel.tokenSecretRef"
-    return "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "spec.storage.credentialsSecretRef.name"
-
-
-def _refused_pod(message: str) -> Stall:
-    if missing := _MISSING_ACCOUNT.search(message):
-        name = missing["name"]
-        hint = f'create ServiceAccount "{name}", or correct spec.scheduling.serviceAccountName, then {_RECREATE}'
-        return Stall(Reason.SERVICE_ACCOUNT_NOT_FOUND, f'ServiceAccount "{name}" does not exist', hint)
-    return _refusal(message)
-
-
-def _refusal(message: str) -> Stall:
-    if "exceeded quota" in message or "must specify" in message:
-        hint = "ask for less in spec.resources, or have the ResourceQuota of the namespace raised"
-        return Stall(Reason.QUOTA_EXCEEDED, message, hint)
-    return Stall(Reason.POD_REFUSED, message, "have the policy of the namespace changed, or change what it names")
-
-
-def explain_refusal(error: RefusedError) -> Stall:
-    """Return what the user can do about an object that the API server did not take."""
-    message = f"{error.subject} was refused: {error.message}"
-    if error.status == 403:
-        return _refusal(message)
-    return Stall(
-        Reason.INVALID_SPEC, message, "correct the field that the message names, in spec.pod or spec.scheduling"
-    )
+    if any(pod.end is not None and pod.end.exit_code in PERMANENT for pod in failed):
+        return False
+    return max(len(failed), work.failures) <= work.retries

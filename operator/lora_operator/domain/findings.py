@@ -6,6 +6,7 @@ the pod is gone, so nothing here ever takes one back for want of news.
 
 from lora_api.messages import Progress, TerminationMessage
 from lora_api.reasons import ConditionType, Reason
+from lora_operator.domain.curve import extend
 from lora_operator.domain.status import Draft
 
 _NO_ALARM = "The evaluation loss does not rise while the training loss falls"
@@ -20,7 +21,11 @@ def hear_progress(draft: Draft, said: Progress) -> Draft:
     kept: dict[str, object] = {"checkpoint": None, "overfitting": None}
     if said.micro_batch_size is None:  # a new attempt does not know yet; what the last one found out still holds
         kept |= {"micro_batch_size": before.micro_batch_size, "accumulation_steps": before.accumulation_steps}
-    heard = draft.update(progress=said.model_copy(update=kept), checkpoint=said.checkpoint or draft.status.checkpoint)
+    heard = draft.update(
+        progress=said.model_copy(update=kept),
+        loss_curve=extend(draft.status.loss_curve, said),
+        checkpoint=said.checkpoint or draft.status.checkpoint,
+    )
     return _alarm(heard, said.overfitting, evaluated=said.eval_loss is not None)
 
 

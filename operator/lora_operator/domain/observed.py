@@ -3,13 +3,16 @@
 No raw Kubernetes object gets further than this: `reading.py` makes these from JSON. Nothing here decides.
 """
 
+import hashlib
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from lora_api.lorajob import LoRAJobSpec
 from lora_api.lorajob_status import LoRAJobStatus
 from lora_api.messages import Progress
+from lora_api.names import ARTIFACTS_FINALIZER
 
 Document = dict[str, Any]
 """A Kubernetes object as JSON."""
@@ -20,6 +23,7 @@ class Stage(StrEnum):
 
     PREFLIGHT = "preflight"
     TRAIN = "train"
+    CLEANUP = "cleanup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,12 @@ class ObservedJob:
     """None when it does not parse; `spec_error` then says why."""
     spec_error: str = ""
     deleting: bool = False
+    finalizers: tuple[str, ...] = ()
+    version: str = ""
+    """The resourceVersion, which makes sure that a change of the finalizers meets them as they were seen."""
+    restart: str = ""
+    """Value of the annotation by which a user asks for a new run."""
+    created: datetime | None = None
     status: LoRAJobStatus = field(default_factory=LoRAJobStatus)
 
     @property
@@ -41,13 +51,26 @@ class ObservedJob:
         """Number of the current run; a job that is not accepted yet is about to have its first."""
         return self.status.run or 1
 
+    @property
+    def guarded(self) -> bool:
+        """Whether our finalizer keeps the object until its artifacts are removed."""
+        return ARTIFACTS_FINALIZER in self.finalizers
+
+    @property
+    def run_digest(self) -> str:
+        """Digest of what makes a run: the fields that decide its result, and the user's wish for another one."""
+        result = self.spec.result_digest() if self.spec else ""
+        return hashlib.sha256(f"{result} {self.restart}".encode()).hexdigest() if self.restart else result
+
 
 class Ownership(StrEnum):
     """Whose an object is."""
 
     OURS = "Ours"
+    GOING = "Going"
+    """Ours, and being deleted: its pods have not all ended yet."""
     LEFTOVER = "Leftover"
-    """Being deleted, or of an earlier LoRAJob of the same name: it will go by itself."""
+    """Of an earlier LoRAJob of the same name: it will go by itself."""
     FOREIGN = "Foreign"
 
 
@@ -58,6 +81,11 @@ class Child:
     kind: str
     name: str
     ownership: Ownership
+    uid: str = ""
+    run_digest: str = ""
+    """Digest of the run that it was made for."""
+    attempt_digest: str = ""
+    """Digest of the fields that its pods are made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +121,11 @@ class PodView:
     lost_message: str = ""
     disrupted: bool = False
     """The cluster took the pod away: the pod has the condition DisruptionTarget."""
+    disruption_reason: str = ""
+    """Kubernetes' word for it, such as EvictionByEvictionAPI."""
+    disruption_message: str = ""
+    index: int = 0
+    """Number of the pod among those that train together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +133,10 @@ class WorkView:
     """One Job of ours and its pods, oldest first."""
 
     child: Child
-    uid: str
+    suspended: bool = False
+    """Whether the Job may not start pods: Kueue has not admitted it, or has taken the admission back."""
+    queue: str = ""
+    """Kueue LocalQueue that decides so."""
     complete: bool = False
     failed: bool = False
     failed_reason: str = ""
@@ -115,8 +151,23 @@ class WorkView:
 
     @property
     def newest(self) -> PodView | None:
-        """The pod of the current attempt."""
-        return self.pods[-1] if self.pods else None
+        """The pod of the current attempt; of several that train together the first, which speaks for all."""
+        return next((pod for pod in reversed(self.pods) if pod.index == 0), None)
+
+    @property
+    def waits(self) -> bool:
+        """Whether none of its pods does anything that would be lost."""
+        return not (self.complete or self.failed or any(pod.running for pod in self.pods))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadView:
+    """What Kueue says about a training Job."""
+
+    reason: str = ""
+    """Kueue's word for why it waits, such as Pending or Preempted."""
+    message: str = ""
+    evicted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +178,7 @@ class AdapterView:
     job_label: str
     uri: str
     digest: str
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +186,11 @@ class Observed:
     """Everything that a decision about one job depends on."""
 
     job: ObservedJob
-    config_map: Child | None = None
+    service: Child | None = None
     preflight: WorkView | None = None
     train: WorkView | None = None
+    cleanup: WorkView | None = None
+    workload: WorkloadView | None = None
     adapter: AdapterView | None = None
     progress: Progress | None = None
 

@@ -4,14 +4,18 @@ It passes the "restricted" Pod Security Standard, gets no API token, and takes f
 Secrets are named, never read: the kubelet hands them to the container.
 """
 
+from lora_api.job_file import JobFile
 from lora_api.lorajob import LoRAJobSpec
 from lora_api.names import (
     BASE_CACHE_DIRECTORY,
     BASE_CACHE_VARIABLE,
     CLAIMS_DIRECTORY,
     HUB_TOKEN_VARIABLE,
+    JOB_FILE_ANNOTATION,
     JOB_FILE_DIRECTORY,
+    JOB_FILE_NAME,
     JOB_FILE_PATH,
+    MASTER_ADDRESS_VARIABLE,
     PROGRESS_PORT,
     PROGRESS_PORT_NAME,
     SCRATCH_DIRECTORY,
@@ -32,15 +36,37 @@ DEFAULT_SCRATCH = "64Gi"
 DEFAULT_MEMORY = "16Gi"
 DEFAULT_MEMORY_WITHOUT_GPU = "4Gi"
 DEFAULT_CPU = "1"
+_JOB_FILE = {
+    "path": JOB_FILE_NAME,
+    "fieldRef": {"fieldPath": f"metadata.annotations['{JOB_FILE_ANNOTATION}']"},
+}
 _CREDENTIALS = (("AWS_ACCESS_KEY_ID", False), ("AWS_SECRET_ACCESS_KEY", False), ("AWS_SESSION_TOKEN", True))
 
 
 def build_pod_template(job: ObservedJob, spec: LoRAJobSpec, stage: Stage, settings: Settings) -> Document:
     """Return the pod template of a stage."""
-    metadata: Document = {"labels": without_reserved(spec.pod.labels) | labels(job, "trainer", stage)}
-    if annotations := without_reserved(spec.pod.annotations):
-        metadata["annotations"] = annotations
+    metadata: Document = {
+        "labels": without_reserved(spec.pod.labels) | labels(job, "trainer", stage),
+        "annotations": without_reserved(spec.pod.annotations)
+        | {JOB_FILE_ANNOTATION: job_file_of(job, spec, settings).encode()},
+    }
     return {"metadata": metadata, "spec": _pod_spec(job, spec, stage, settings)}
+
+
+def job_file_of(job: ObservedJob, spec: LoRAJobSpec, settings: Settings) -> JobFile:
+    """Return what the trainer is told. It travels in the pod itself, so the two can never differ.
+
+    The values of `pod.env` are left out: the pod has them already, and they are nobody else's business.
+    """
+    told = spec.model_copy(update={"pod": spec.pod.model_copy(update={"env": []})})
+    return JobFile(
+        namespace=job.namespace,
+        name=job.name,
+        uid=job.uid,
+        run=job.run,
+        image=spec.pod.image or settings.trainer_image,
+        spec=told,
+    )
 
 
 def _pod_spec(job: ObservedJob, spec: LoRAJobSpec, stage: Stage, settings: Settings) -> Document:
@@ -56,9 +82,11 @@ def _pod_spec(job: ObservedJob, spec: LoRAJobSpec, stage: Stage, settings: Setti
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(spec, stage, settings)],
-        "volumes": _volumes(job, spec.resources) + _claim_volumes(spec),
+        "containers": [_container(job, spec, stage, settings)],
+        "volumes": _volumes(spec.resources) + _claim_volumes(spec),
     }
+    if _meets_others(spec, stage):  # gives the pod a name in the DNS
+        pod["subdomain"] = names_of(job).service
     if _claims(spec):  # else the kubelet walks through a volume of terabytes each time a pod starts
         pod["securityContext"]["fsGroupChangePolicy"] = "OnRootMismatch"
     if spec.pod.image_pull_secrets:
@@ -66,15 +94,15 @@ def _pod_spec(job: ObservedJob, spec: LoRAJobSpec, stage: Stage, settings: Setti
     return pod | _placement(spec.scheduling)
 
 
-def _container(spec: LoRAJobSpec, stage: Stage, settings: Settings) -> Document:
+def _container(job: ObservedJob, spec: LoRAJobSpec, stage: Stage, settings: Settings) -> Document:
     return {
         "name": TRAINER_CONTAINER,
         "image": spec.pod.image or settings.trainer_image,
         "imagePullPolicy": "IfNotPresent",
         "args": [stage.value, "--job", JOB_FILE_PATH],
-        "env": _environment(spec),
+        "env": _environment(spec) + _meeting_point(job, spec, stage),
         "ports": [{"name": PROGRESS_PORT_NAME, "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
-        "resources": _preflight_resources() if stage is Stage.PREFLIGHT else _train_resources(spec.resources),
+        "resources": _train_resources(spec.resources) if stage is Stage.TRAIN else _small_resources(),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -93,9 +121,9 @@ def _container(spec: LoRAJobSpec, stage: Stage, settings: Settings) -> Document:
     }
 
 
-def _volumes(job: ObservedJob, resources: Resources) -> list[Document]:
+def _volumes(resources: Resources) -> list[Document]:
     return [
-        {"name": "job", "configMap": {"name": names_of(job).config_map}},
+        {"name": "job", "downwardAPI": {"items": [_JOB_FILE]}},
         {"name": "scratch", "emptyDir": {"sizeLimit": resources.scratch or DEFAULT_SCRATCH}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
         *_shared_memory(resources, {"emptyDir": {"medium": "Memory", "sizeLimit": f"{resources.gpus}Gi"}}),
@@ -143,7 +171,19 @@ def _volume_of(spec: LoRAJobSpec, claim: str) -> str:
     return f"claim-{_claims(spec).index(claim)}"
 
 
-def _preflight_resources() -> Document:
+def _meets_others(spec: LoRAJobSpec, stage: Stage) -> bool:
+    return stage is Stage.TRAIN and spec.resources.nodes > 1
+
+
+def _meeting_point(job: ObservedJob, spec: LoRAJobSpec, stage: Stage) -> list[Document]:
+    """Return the variable that tells the pods of several nodes where the first of them is."""
+    if not _meets_others(spec, stage):
+        return []
+    names = names_of(job)
+    return [{"name": MASTER_ADDRESS_VARIABLE, "value": f"{names.work(stage)}-0.{names.service}"}]
+
+
+def _small_resources() -> Document:
     """CPU only: it reads the data, the tokenizer and the headers of the base, never its weights."""
     return {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}}
 

@@ -5,13 +5,22 @@ never stop the reconciliation of a job. Only a status that nobody but the operat
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
 from lora_api.lorajob import LoRAJobSpec
 from lora_api.lorajob_status import LoRAJobStatus, Phase
-from lora_api.names import JOB_LABEL, TRAINER_CONTAINER
+from lora_api.names import (
+    ATTEMPT_DIGEST_ANNOTATION,
+    JOB_LABEL,
+    JOB_UID_ANNOTATION,
+    QUEUE_LABEL,
+    RESTART_ANNOTATION,
+    SPEC_DIGEST_ANNOTATION,
+    TRAINER_CONTAINER,
+)
 from lora_operator.domain.observed import (
     AdapterView,
     Child,
@@ -21,6 +30,7 @@ from lora_operator.domain.observed import (
     ObservedJob,
     Ownership,
     PodView,
+    WorkloadView,
     WorkView,
 )
 
@@ -37,8 +47,16 @@ def read_job(document: Document) -> ObservedJob:
         spec=spec,
         spec_error=error,
         deleting="deletionTimestamp" in meta,
+        finalizers=tuple(meta.get("finalizers") or ()),
+        version=meta.get("resourceVersion", ""),
+        restart=(meta.get("annotations") or {}).get(RESTART_ANNOTATION, ""),
+        created=_time(meta.get("creationTimestamp")),
         status=read_status(document.get("status") or {}),
     )
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _read_spec(spec: Document) -> tuple[LoRAJobSpec | None, str]:
@@ -66,15 +84,31 @@ def read_status(status: Document) -> LoRAJobStatus:
 def read_child(document: Document, job: ObservedJob) -> Child:
     """Read whose an object at one of our names is."""
     meta = document["metadata"]
-    return Child(kind=document.get("kind", ""), name=meta["name"], ownership=_ownership(meta, job))
+    annotations = meta.get("annotations") or {}
+    return Child(
+        kind=document.get("kind", ""),
+        name=meta["name"],
+        ownership=_ownership(meta, job),
+        uid=meta.get("uid", ""),
+        run_digest=annotations.get(SPEC_DIGEST_ANNOTATION, ""),
+        attempt_digest=annotations.get(ATTEMPT_DIGEST_ANNOTATION, ""),
+    )
 
 
 def _ownership(meta: Document, job: ObservedJob) -> Ownership:
-    owner = _controller(meta)
+    owner = _owner(meta)
     if owner.get("uid") != job.uid:
         same_name = owner.get("kind") == "LoRAJob" and owner.get("name") == job.name
         return Ownership.LEFTOVER if same_name else Ownership.FOREIGN
-    return Ownership.LEFTOVER if "deletionTimestamp" in meta else Ownership.OURS
+    return Ownership.GOING if "deletionTimestamp" in meta else Ownership.OURS
+
+
+def _owner(meta: Document) -> Document:
+    """Return the controller, or what stands for it on a clean-up Job, which must not go with its owner."""
+    annotations, labels = meta.get("annotations") or {}, meta.get("labels") or {}
+    if JOB_UID_ANNOTATION in annotations:
+        return {"kind": "LoRAJob", "name": labels.get(JOB_LABEL), "uid": annotations[JOB_UID_ANNOTATION]}
+    return _controller(meta)
 
 
 def _controller(meta: Document) -> Document:
@@ -83,19 +117,20 @@ def _controller(meta: Document) -> Document:
 
 def read_work(document: Document, job: ObservedJob, pods: Iterable[Document], failed_create: str = "") -> WorkView:
     """Read a Job and those of the pods that it controls."""
-    meta, status = document["metadata"], document.get("status") or {}
+    meta, status, spec = document["metadata"], document.get("status") or {}, document.get("spec") or {}
     conditions = _conditions(status)
     failed = conditions.get("Failed", {})
     own = [read_pod(pod) for pod in pods if _controller(pod["metadata"]).get("uid") == meta["uid"]]
     return WorkView(
         child=read_child(document, job),
-        uid=meta["uid"],
+        suspended=spec.get("suspend") is True,
+        queue=(meta.get("labels") or {}).get(QUEUE_LABEL, ""),
         complete="Complete" in conditions,
         failed="Failed" in conditions,
         failed_reason=failed.get("reason", ""),
         failed_message=failed.get("message", ""),
         failures=status.get("failed", 0),
-        retries=(document.get("spec") or {}).get("backoffLimit", 0),
+        retries=spec.get("backoffLimit", 0),
         pods=tuple(sorted(own, key=lambda pod: (pod.created, pod.name))),
         failed_create=failed_create,
     )
@@ -111,6 +146,7 @@ def read_pod(document: Document) -> PodView:
     meta, status = document["metadata"], document.get("status") or {}
     state = _trainer_state(status)
     waiting = state.get("waiting") or {}
+    disruption = _conditions(status).get("DisruptionTarget")
     phase = status.get("phase", "Pending")
     return PodView(
         name=meta["name"],
@@ -126,8 +162,16 @@ def read_pod(document: Document) -> PodView:
         end=_read_end(state.get("terminated")),
         lost_reason=(status.get("reason") or "") if phase == "Failed" else "",
         lost_message=(status.get("message") or "") if phase == "Failed" else "",
-        disrupted="DisruptionTarget" in _conditions(status),
+        disrupted=disruption is not None,
+        disruption_reason=(disruption or {}).get("reason") or "",
+        disruption_message=(disruption or {}).get("message") or "",
+        index=_index(meta),
     )
+
+
+def _index(meta: Document) -> int:
+    text = (meta.get("annotations") or {}).get("batch.kubernetes.io/job-completion-index", "")
+    return int(text) if text.isdecimal() else 0
 
 
 def _trainer_state(status: Document) -> Document:
@@ -159,11 +203,24 @@ def newest_failed_create(events: Iterable[Document]) -> str:
     return ordered[-1].get("message") or "" if ordered else ""
 
 
+def read_workload(workloads: Iterable[Document]) -> WorkloadView | None:
+    """Read what Kueue says about a Job: of the newest Workload the newest word on why it may not start."""
+    newest = max(workloads, key=lambda each: each["metadata"].get("creationTimestamp") or "", default=None)
+    if newest is None:
+        return None
+    said = (newest.get("status") or {}).get("conditions") or []
+    evicted = next((each for each in said if (each.get("type"), each.get("status")) == ("Evicted", "True")), None)
+    waits = next((each for each in said if (each.get("type"), each.get("status")) == ("QuotaReserved", "False")), None)
+    shown = evicted or waits or {}
+    return WorkloadView(shown.get("reason") or "", shown.get("message") or "", evicted is not None)
+
+
 def read_adapter_view(document: Document) -> AdapterView:
     """Read the LoRAAdapter at the name that a job would use."""
     meta, source = document["metadata"], (document.get("spec") or {}).get("source") or {}
     return AdapterView(
         name=meta["name"],
+        uid=meta.get("uid", ""),
         job_label=(meta.get("labels") or {}).get(JOB_LABEL, ""),
         uri=source.get("uri", ""),
         digest=source.get("digest", ""),

@@ -5,6 +5,8 @@ Values only. Reading them from flags and the environment is the business of `app
 
 from dataclasses import dataclass
 
+from lora_operator.domain.policy import Policy
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -15,6 +17,9 @@ class Settings:
 
     progress_interval: float = 15.0
     """Seconds between two looks at the progress of one pod; also the most frequent status write of a running job."""
+
+    policy: Policy = Policy()
+    """What an administrator allows the jobs of a namespace."""
 
     missing_pod_interval: float = 5.0
     """Seconds until a Job without a pod is looked at again. A refused pod shows up as an event, which wakes nobody."""

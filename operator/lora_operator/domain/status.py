@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from lora_api.conditions import Condition, ConditionStatus, find_condition, is_true, set_condition, whole_seconds
-from lora_api.lorajob_status import Attempts, Failure, LoRAJobStatus, Phase
+from lora_api.lorajob_status import MAX_HISTORY, Attempts, Failure, LoRAJobStatus, Phase, RunRecord
 from lora_api.messages import Activity, AdapterResult, Progress
 from lora_api.reasons import ConditionType, Reason
 from lora_operator.domain.errors import Stall
@@ -23,6 +23,14 @@ _SHORT_DIGEST = 12
 def is_finished(status: LoRAJobStatus) -> bool:
     """Return whether the run has ended. This lives in the status, so removing pods and Jobs cannot undo it."""
     return any(is_true(status.conditions, each) for each in (ConditionType.SUCCEEDED, ConditionType.FAILED))
+
+
+def is_settled(job: ObservedJob) -> bool:
+    """Return whether the run has ended and the spec asks for nothing else: no other run, and no further attempt."""
+    status, spec = job.status, job.spec
+    if spec is None or not is_finished(status) or status.spec_digest != job.run_digest:
+        return False
+    return is_true(status.conditions, ConditionType.SUCCEEDED) or status.attempt_digest == spec.attempt_digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +74,26 @@ class Draft:
             ConditionType.PREFLIGHT_PASSED, "Unknown", Reason.ACCEPTED, "The preflight has not started yet"
         )
 
-    def accepted(self, spec_digest: str) -> "Draft":
+    def accepted(self, run_digest: str, attempt_digest: str) -> "Draft":
         """Return the draft of a job whose first run begins."""
-        return self.update(run=1, spec_digest=spec_digest, start_time=self.now, attempts=Attempts())
+        return _begun(self, 1, run_digest, attempt_digest)
+
+    def next_run(self, run_digest: str, attempt_digest: str) -> "Draft":
+        """Return the draft of a job whose next run begins. Of the last one only a line in the history stays."""
+        last = self.status
+        fresh = replace(self, status=LoRAJobStatus(history=[_record(last), *last.history][:MAX_HISTORY]))
+        return _begun(fresh, (last.run or 0) + 1, run_digest, attempt_digest).first_seen()
+
+    def reopened(self, attempt_digest: str) -> "Draft":
+        """Return the draft of a failed run that goes on, with all its attempts before it again."""
+        text = "The spec was corrected, and the run goes on"
+        draft = self.condition(ConditionType.FAILED, "False", Reason.RESUMED, text)
+        preflight = find_condition(self.status.conditions, ConditionType.PREFLIGHT_PASSED)
+        if preflight and preflight.status == "False":
+            draft = draft.condition(ConditionType.PREFLIGHT_PASSED, "Unknown", Reason.ACCEPTED, text)
+        return draft.update(
+            attempt_digest=attempt_digest, completion_time=None, failure=None, adapter=None, attempts=Attempts()
+        )
 
     def stalled(self, stall: Stall) -> "Draft":
         """Return the draft of a job that cannot go on without the user. A failure that is final stays."""
@@ -76,9 +101,9 @@ class Draft:
         draft = self.condition(ConditionType.STALLED, "True", stall.reason, text)
         return draft if draft.finished else draft.update(failure=stall.as_failure())
 
-    def not_stalled(self) -> "Draft":
-        """Return the draft of a job that nothing holds up (any more)."""
-        draft = self if self.is_true(ConditionType.FAILED) else self.update(failure=None)
+    def not_stalled(self, notice: Failure | None = None) -> "Draft":
+        """Return the draft of a job that the user need not help (any more); `notice` says what it waits for."""
+        draft = self if self.is_true(ConditionType.FAILED) else self.update(failure=notice)
         if not self.is_true(ConditionType.STALLED):
             return draft
         return draft.condition(ConditionType.STALLED, "False", Reason.ACCEPTED, "Nothing holds the job up any more")
@@ -132,6 +157,30 @@ class Draft:
         )
 
 
+def _begun(draft: Draft, run: int, run_digest: str, attempt_digest: str) -> Draft:
+    return draft.update(
+        run=run,
+        spec_digest=run_digest,
+        attempt_digest=attempt_digest,
+        start_time=draft.now,
+        attempts=Attempts(),
+    )
+
+
+def _record(status: LoRAJobStatus) -> RunRecord:
+    """Return the line of a run in the history."""
+    failed = find_condition(status.conditions, ConditionType.FAILED)
+    ended = is_finished(status)
+    result = Phase.SUCCEEDED if is_true(status.conditions, ConditionType.SUCCEEDED) else Phase.FAILED
+    return RunRecord(
+        run=status.run or 0,
+        result=result.value if ended else "Superseded",
+        reason=failed.reason if failed and failed.status == "True" else None,
+        digest=status.adapter.digest if status.adapter else None,
+        finished_time=status.completion_time,
+    )
+
+
 def is_same(one: LoRAJobStatus, other: LoRAJobStatus) -> bool:
     """Return whether two statuses say the same. The order of conditions means nothing; the server may choose it."""
     return _ordered(one) == _ordered(other)
@@ -152,6 +201,9 @@ def summarize(status: LoRAJobStatus) -> tuple[Phase, str]:
         found = find_condition(status.conditions, kind)
         if found and found.status == "True":
             return phase, found.reason
+    admitted = find_condition(status.conditions, ConditionType.ADMITTED)
+    if admitted and admitted.status == "False":
+        return Phase.QUEUED, admitted.reason
     preflight = find_condition(status.conditions, ConditionType.PREFLIGHT_PASSED)
     if preflight and preflight.status == "True":
         return Phase.SCHEDULING, _first_reason(status, ConditionType.RUNNING, Reason.WAITING_FOR_POD)
@@ -164,6 +216,7 @@ _PHASES = (
     (ConditionType.SUCCEEDED, Phase.SUCCEEDED),
     (ConditionType.FAILED, Phase.FAILED),
     (ConditionType.STALLED, Phase.STALLED),
+    (ConditionType.SUSPENDED, Phase.SUSPENDED),
     (ConditionType.RUNNING, Phase.RUNNING),
 )
 """Condition that is True, and the phase that it makes; the first one wins."""

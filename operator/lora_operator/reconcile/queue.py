@@ -23,6 +23,8 @@ class Outcome(NamedTuple):
 
     error: Exception | None
     seconds: float
+    waited: float = 0.0
+    """Seconds that the key waited for a worker before."""
 
 
 class Backoff(NamedTuple):
@@ -47,14 +49,17 @@ class WorkQueue(Generic[K]):
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
         observer: Callable[[K, Outcome], None] = lambda key, outcome: None,
+        added: Callable[[K], None] = lambda key: None,
     ) -> None:
-        """Start empty. `observer` hears of every finished pass."""
+        """Start empty. `observer` hears of every finished pass, `added` of every key that begins to wait for one."""
         self._backoff = backoff
         self._clock = clock
         self._chance = chance
         self._observer = observer
+        self._added = added
         self._ready: dict[K, float] = {}  # in the order of arrival, with its time
         self._active: dict[K, float] = {}
+        self._waited: dict[K, float] = {}  # of the active ones
         self._again: set[K] = set()  # asked for while active
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
@@ -69,6 +74,7 @@ class WorkQueue(Generic[K]):
             self._again.add(key)
         elif key not in self._ready:
             self._ready[key] = self._clock()
+            self._added(key)
             self._wake.set()
 
     def add_after(self, key: K, seconds: float) -> None:
@@ -87,14 +93,15 @@ class WorkQueue(Generic[K]):
         key = next(iter(self._ready), None)
         if key is None:
             return None
-        del self._ready[key]
+        now = self._clock()
+        self._waited[key] = now - self._ready.pop(key)
         self._due.pop(key, None)  # this pass says anew when the next one is due
-        self._active[key] = self._clock()
+        self._active[key] = now
         return key
 
     def finish(self, key: K, *, requeue_after: float | None = None, error: Exception | None = None) -> None:
         """Say how the pass over a taken key went."""
-        started = self._active.pop(key)
+        started, waited = self._active.pop(key), self._waited.pop(key)
         if error is None:
             self._failures.pop(key, None)
         else:
@@ -105,7 +112,7 @@ class WorkQueue(Generic[K]):
         if key in self._again:
             self._again.discard(key)
             self.add(key)
-        self._observer(key, Outcome(error, self._clock() - started))
+        self._observer(key, Outcome(error, self._clock() - started, waited))
 
     def _promote(self) -> None:
         now = self._clock()

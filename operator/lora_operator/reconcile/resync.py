@@ -1,4 +1,4 @@
-"""Puts every object into the queue now and then, for whatever a watch has missed.
+"""Puts every object into the queue now and then, for whatever a watch has missed, and soon when one may have.
 
 Kopf does not tell of an object that vanished while a watch was down, and a broken webhook or a raised quota tells
 nobody. A pass over an unchanged object writes nothing, so this costs reads only; they are spread over time.
@@ -19,7 +19,10 @@ _RESOURCES = ((Kind.LORAJOB, LORAJOBS), (Kind.LORAADAPTER, LORAADAPTERS))
 _JITTER = 0.2
 _SPREAD = 30.0
 """Seconds over which the passes of one resync are spread."""
-_RETRY = 30.0
+_RETRY = 10.0
+_GATHER = 2.0
+"""Seconds that calls of `soon` are gathered: the watches of all kinds lose their place together. Replicas and
+operators beside this one take up to twice as long, so that they do not list in step."""
 
 
 class Resync:
@@ -43,6 +46,7 @@ class Resync:
         self._clock = clock
         self._chance = chance
         self._last = clock()
+        self._asked = asyncio.Event()
 
     @property
     def age(self) -> float:
@@ -54,17 +58,32 @@ class Resync:
         """Mean seconds between two."""
         return self._interval
 
+    def soon(self) -> None:
+        """Ask for a resync within seconds: events may have been missed."""
+        self._asked.set()
+
     async def run(self) -> None:
         """Resync for ever. The watches begin with a list of their own, so the first one waits."""
         delay = self._next_delay()
         while True:
-            await asyncio.sleep(delay)
+            await self._wait(delay)
             try:
                 await self.resync()
                 delay = self._next_delay()
-            except Exception:
-                _LOG.exception("Resync failed, it will be tried again")
+            except Exception as error:
+                _LOG.warning("Resync failed, it will be tried again: %s: %s", type(error).__name__, error)
                 delay = _RETRY
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait for a time, or until one is asked for."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._asked.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(_GATHER * (1 + self._chance()))
+        self._asked.clear()
+        _LOG.info("Looks at all objects: events may have been missed")
 
     async def resync(self) -> None:
         """Put every object into the queue."""

@@ -11,7 +11,7 @@ from support.wait import wait_for
 
 @pytest.mark.skipif("LORA_TEST_KUBECONFIG" in os.environ, reason="would remove every LoRAAdapter of your cluster")
 def test_the_process_ends_when_a_watch_dies(server: ApiServer, operator: Operator) -> None:
-    wait_for("health", operator.is_healthy)
+    wait_for("the operator works", operator.leads)
     server.run_kubectl("delete", "crd", "loraadapters.lora-operator.io")
     try:
         assert operator.process.wait(timeout=60) == 1

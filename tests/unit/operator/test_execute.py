@@ -1,20 +1,23 @@
 """Carrying out a plan: the order of the writes, and what is told when one of them fails."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from lora_operator.cluster.client import ApiError
+from lora_operator.cluster.client import AlreadyExistsError, ApiError
 from lora_operator.cluster.execute import execute
+from lora_operator.cluster.observe import EVERYTHING
 from lora_operator.domain.errors import RefusedError
 from lora_operator.domain.events import Event, build_event
-from lora_operator.domain.observed import Observed
+from lora_operator.domain.needs import Needs
+from lora_operator.domain.observed import Observed, Stage
 from lora_operator.domain.plan import plan
 from lora_operator.reconcile.lorajob import LoRAJobReconciler
-from support.samples import lorajob
-from support.world import SETTINGS, START, World, read_lorajob
+from support.samples import TRAIN_DONE, lorajob
+from support.world import SETTINGS, START, World, ended, read_lorajob, training
 
 
 class RecordingClient:
@@ -29,6 +32,17 @@ class RecordingClient:
         if what in self.failures:
             raise self.failures[what]
         self.writes.append(what)
+
+    async def create(self, document: dict[str, Any]) -> None:
+        self._write(document["kind"])
+
+    async def delete(self, resource: Any, namespace: str, name: str, uid: str) -> None:
+        self._write(f"delete {name}")
+
+    async def set_finalizers(
+        self, resource: Any, namespace: str, name: str, finalizers: list[str], version: str
+    ) -> None:
+        self._write(f"finalizers {finalizers}")
 
     async def apply(self, document: dict[str, Any]) -> None:
         self._write(document["kind"])
@@ -46,8 +60,10 @@ class FixedObserver:
 
     def __init__(self, observed: Observed | None) -> None:
         self.observed = observed
+        self.asked: list[Needs | None] = []
 
-    async def observe(self, namespace: str, name: str) -> Observed | None:
+    async def observe(self, namespace: str, name: str, needs: Needs | None = None) -> Observed | None:
+        self.asked.append(needs)
         return self.observed
 
 
@@ -59,22 +75,44 @@ def reconcile(client: RecordingClient, observed: Observed | None) -> float | Non
 def test_children_come_before_the_status_and_events_after_it() -> None:
     client = RecordingClient()
     assert reconcile(client, World.of().observed) == SETTINGS.missing_pod_interval
-    assert client.writes == ["ConfigMap", "Job", "status", "PreflightRunning"]
+    assert client.writes == ["Job", "status"]
 
 
 def test_a_status_that_is_not_written_tells_nothing() -> None:
     client = RecordingClient(status=ApiError(500, "etcd is away"))
-    observed = World.of().observed
+    observed = training().see_work(Stage.TRAIN, ended(0, TRAIN_DONE), complete=True).observed
     with pytest.raises(ApiError):
         asyncio.run(execute(client, observed.job, plan(observed, SETTINGS, START), START))  # type: ignore[arg-type]
-    assert client.writes == ["ConfigMap", "Job"]
+    assert client.writes == ["LoRAAdapter"]
 
 
 def test_a_refused_child_becomes_a_status() -> None:
     client = RecordingClient(Job=RefusedError(status=403, subject="Job x", message="exceeded quota: count/jobs"))
     assert reconcile(client, World.of().observed) == SETTINGS.refused_interval
-    assert client.writes == ["ConfigMap", "status", "QuotaExceeded"], "no preflight starts"
+    assert client.writes == ["status", "QuotaExceeded"], "no preflight starts"
     assert client.statuses[0]["status"]["failure"]["reason"] == "QuotaExceeded"
+
+
+def test_the_finalizer_comes_first_and_goes_last() -> None:
+    client = RecordingClient()
+    reconcile(client, World.of(deletionPolicy="Delete").observed)
+    assert client.writes == ["finalizers ['lora-operator.io/artifacts']", "Job", "status"]
+
+    world = training(deletionPolicy="Delete")
+    world.see(job=replace(world.job, deleting=True)).settle().gone().settle()
+    client = RecordingClient()
+    reconcile(client, world.see_work(Stage.CLEANUP, complete=True).observed)
+    assert client.writes == ["delete support-bot-1-cleanup", "ArtifactsRemoved", "finalizers []"]
+
+
+def test_an_object_that_somebody_made_meanwhile_is_looked_at() -> None:
+    client = RecordingClient(Job=AlreadyExistsError("Job x"))
+    observer = FixedObserver(World.of().observed)
+    reconciler = LoRAJobReconciler(client, observer, SETTINGS, lambda: START)  # type: ignore[arg-type]
+    with pytest.raises(AlreadyExistsError):  # for this observer it is never there
+        asyncio.run(reconciler.reconcile("team-a", "support-bot"))
+    assert observer.asked == [None, EVERYTHING], "the second look reads all"
+    assert client.writes == []
 
 
 def test_the_status_is_for_this_very_object() -> None:

@@ -9,9 +9,9 @@ from lora_api.lorajob_status import Phase
 from lora_api.messages import TerminationMessage
 from lora_api.reasons import REASON_OF_EXIT_CODE
 from lora_operator.domain.errors import RefusedError
-from lora_operator.domain.observed import Child, Ownership, PodView, Stage
+from lora_operator.domain.observed import Child, Ownership, PodView, Stage, WorkView
 from lora_operator.domain.plan import plan, plan_refused
-from support.samples import PREFLIGHT_DONE, TRAIN_DONE, lorajob
+from support.samples import TRAIN_DONE
 from support.world import (
     SETTINGS,
     World,
@@ -20,9 +20,9 @@ from support.world import (
     pod,
     preflight_passed,
     running,
-    succeeded,
     training,
     waiting,
+    writes,
 )
 
 ACCOUNT = 'Error creating: pods "x-" is forbidden: error looking up service account a/b: serviceaccount "b" not found'
@@ -44,14 +44,6 @@ def assert_stalled(world: World, reason: str, *words: str) -> None:
     assert world.told.count(reason) == 1, "one event, however many passes"
 
 
-def test_all_unsupported_fields_are_named_at_once_and_nothing_is_created() -> None:
-    world = World.of(deletionPolicy="Delete", suspend=True).settle()
-    assert_stalled(world, "NotSupported", "spec.deletionPolicy: Delete", "use Retain", "spec.suspend: True")
-    assert world.applied == {}
-    assert world.step().requeue_after is None, "nothing is retried until the object changes"
-    assert world.job.status.run is None
-
-
 def test_a_spec_that_does_not_parse_names_field_and_value() -> None:
     world = World.of(lora={"rank": "many"}).settle()
     assert_stalled(world, "InvalidSpec", "spec.lora.rank", "'many'")
@@ -63,32 +55,6 @@ def test_a_corrected_spec_is_accepted() -> None:
     assert "Job/support-bot-1-preflight" in world.applied
     assert world.job.status.failure is None
     assert world.condition("Stalled").status == "False"  # type: ignore[union-attr]
-
-
-def test_a_changed_spec_leaves_the_run_alone_and_says_so() -> None:
-    world = training().edit(lora={"rank": 64}).settle()
-    assert_stalled(world, "SpecChanged", "run 1", "restore the spec")
-    assert world.condition("Running").status == "True"  # type: ignore[union-attr]
-
-    world.edit().settle()
-    assert world.job.status.phase == Phase.RUNNING
-    assert world.job.status.failure is None
-
-
-def test_a_changed_spec_starts_nothing_new_but_its_run_still_ends() -> None:
-    world = accepted().edit(lora={"rank": 64}).settle()
-    world.see_work(Stage.PREFLIGHT, ended(0, PREFLIGHT_DONE), complete=True).settle()
-    assert "Job/support-bot-1-train" not in world.applied
-
-    world = training().edit(lora={"rank": 64}).settle()
-    world.see_work(Stage.TRAIN, ended(0, TRAIN_DONE), complete=True).settle()
-    assert world.job.status.phase == Phase.SUCCEEDED
-    assert "LoRAAdapter/support-bot" not in world.applied, "its base may be another one by now"
-
-
-def test_fields_outside_the_digest_change_no_child() -> None:
-    world = training().edit(resources={"memory": "32Gi"}, pod={"labels": {"team": "a"}})
-    assert world.step().apply == ()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +73,7 @@ def test_fields_outside_the_digest_change_no_child() -> None:
     ],
     ids=lambda each: each if isinstance(each, str) else None,
 )
-@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize("stage", [Stage.PREFLIGHT, Stage.TRAIN])
 def test_a_pod_that_cannot_start(stage: Stage, pod: PodView, reason: str, words: list[str]) -> None:
     world = accepted() if stage is Stage.PREFLIGHT else preflight_passed()
     world.see_work(stage, pod).settle()
@@ -134,14 +100,14 @@ def test_a_missing_secret_is_told_by_what_it_is_for(storage: dict[str, str] | No
     base = {"uri": "hf://owner/gated", "tokenSecretRef": TOKEN}
     world = accepted(baseModel=base, **({"storage": {"credentialsSecretRef": storage}} if storage else {}))
     world.see_work(Stage.PREFLIGHT, waiting("CreateContainerConfigError", 'secret "hub" not found')).settle()
-    assert_stalled(world, "SecretNotFound", f"or correct {field}, then")
+    assert_stalled(world, "SecretNotFound", f"or correct {field}; the job goes on by itself")
 
 
 @pytest.mark.parametrize(
     ("message", "reason", "word"),
     [
         (ACCOUNT, "ServiceAccountNotFound", '"b"'),
-        (QUOTA, "QuotaExceeded", "pods=9"),
+        (QUOTA, "QuotaExceeded", "9 of 9 used"),
         (SECURITY, "PodRefused", "hostPath"),
     ],
 )
@@ -166,11 +132,12 @@ def test_a_failed_preflight_ends_the_job_in_the_trainers_words() -> None:
     status = world.job.status
     assert (status.phase, status.reason) == (Phase.FAILED, "BadData")
     assert status.failure is not None
-    assert (status.failure.message, status.failure.hint) == ("row 17 has no messages", "correct row 17")
+    assert status.failure.message == "row 17 has no messages"
+    assert status.failure.hint.startswith("correct row 17")
     assert world.condition("PreflightPassed").reason == "BadData"  # type: ignore[union-attr]
     assert status.completion_time is not None
     assert "Job/support-bot-1-train" not in world.applied
-    assert world.told == ["PreflightRunning", "BadData"]
+    assert world.told == ["BadData"]
 
 
 @pytest.mark.parametrize(
@@ -240,8 +207,9 @@ def test_an_unschedulable_preflight_says_so_until_it_has_a_node() -> None:
 
 
 def test_disruptions_are_no_failures() -> None:
+    world = training()
     pods = [ended(75, number=1), pod(2, phase="Failed", disrupted=True, lost_reason="Preempted"), running(3)]
-    world = training().see_work(Stage.TRAIN, *pods).settle()
+    world.see_work(Stage.TRAIN, *pods).settle()
     assert world.job.status.attempts is not None
     assert (world.job.status.attempts.failures, world.job.status.attempts.disruptions) == (0, 2)
 
@@ -251,21 +219,22 @@ def test_disruptions_are_no_failures() -> None:
 
 def test_a_failed_job_stays_failed() -> None:
     world = training().see_work(Stage.TRAIN, ended(80), failed=True).settle()
-    world.see(train=None, preflight=None, config_map=None)
+    world.see(train=None, preflight=None)
     made = world.step()
-    assert (made.apply, made.status, made.requeue_after) == ((), None, None)
+    assert not writes(made)
+    assert made.requeue_after is None
 
 
 @pytest.mark.parametrize("ownership", [Ownership.LEFTOVER, Ownership.FOREIGN])
 def test_an_object_at_our_name_that_is_not_ours(ownership: Ownership) -> None:
-    world = World.of().see(config_map=Child("ConfigMap", "support-bot-1-job", ownership))
+    world = World.of().see(preflight=WorkView(Child("Job", "support-bot-1-preflight", ownership)))
     made = world.step()
-    assert made.apply == ()
+    assert made.create == made.delete == ()
     if ownership is Ownership.LEFTOVER:
         assert made.requeue_after == SETTINGS.leftover_interval
         assert world.condition("Stalled") is None
     else:
-        assert_stalled(world.settle(), "NameConflict", "ConfigMap", "support-bot-1-job")
+        assert_stalled(world.settle(), "NameConflict", "Job", "support-bot-1-preflight")
 
 
 def test_the_servers_refusal_reaches_the_user_once() -> None:
@@ -274,7 +243,7 @@ def test_the_servers_refusal_reaches_the_user_once() -> None:
     for expected in (True, False):
         planned = plan(world.observed, SETTINGS, world.now)
         concluded = plan_refused(world.observed, planned, refused, world.now)
-        assert concluded.apply == ()
+        assert concluded.create == concluded.apply == ()
         assert (concluded.status is not None) is expected, "the same refusal again writes nothing"
         if concluded.status:
             world.see(job=replace(world.job, status=concluded.status))
@@ -290,16 +259,3 @@ def test_a_refused_loraadapter_does_not_undo_the_success() -> None:
     assert concluded.status is not None
     assert concluded.status.phase == Phase.SUCCEEDED
     assert {event.reason for event in concluded.events} == {"AdapterPublished", "QuotaExceeded"}
-
-
-def test_a_finished_job_keeps_its_phase_when_its_spec_changes() -> None:
-    world = succeeded().edit(lora={"rank": 64}).settle()
-    assert world.job.status.phase == Phase.SUCCEEDED
-    assert world.condition("Stalled").reason == "SpecChanged"  # type: ignore[union-attr]
-
-
-def test_unsupported_after_acceptance_keeps_the_run() -> None:
-    world = training().edit(suspend=True).settle()
-    assert_stalled(world, "NotSupported", "spec.suspend")
-    assert world.condition("Running").status == "True"  # type: ignore[union-attr]
-    assert lorajob()["spec"]

@@ -1,14 +1,187 @@
-"""The poll of training pods: at most once an interval a pod, and never an error."""
+"""The poll of training pods: in the background, each at its time, and nobody waits for one that hangs."""
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import aiohttp
 import pytest
+from aiohttp import web
 
-from lora_operator.cluster.progress import ProgressReader
+from lora_api.messages import Progress
+from lora_operator.cluster.progress import DirectFetch, ProgressReader
+from lora_operator.cluster.rota import PLACES, PodKey, Rota
 from lora_operator.domain.observed import PodView
-from support.world import pod, running
+
+INTERVAL = 15.0
+KEY = PodKey("team-a", "support-bot")
+DEADLINE = 30.0
+
+
+def running(number: int = 1, ip: str = "10.0.0.1") -> PodView:
+    created = "2026-01-02T03:04:05Z"
+    return PodView(name=f"pod-{number}", uid=f"pod-{number}", created=created, phase="Running", running=True, ip=ip)
+
+
+def rota(chance: Callable[[], float] = lambda: 0.0, forget_after: float = 1800.0) -> Rota:
+    return Rota(INTERVAL, forget_after, chance)
+
+
+def keys(count: int) -> list[PodKey]:
+    return [PodKey("team-a", f"job-{number}") for number in range(count)]
+
+
+def answer(plan: Rota, now: float, step: int | None) -> bool | None:
+    """Take the pod that is due and let it answer, or not. Returns whether that was news; None when nobody is due."""
+    entry = plan.take(now)
+    if entry is None:
+        return None
+    return plan.finish(entry, None if step is None else Progress(step=step), now)
+
+
+def next_due(plan: Rota, now: float) -> float:
+    seconds = plan.wait(now)
+    assert seconds is not None
+    return now + seconds
+
+
+def test_a_new_pod_is_asked_within_two_seconds() -> None:
+    plan = rota(lambda: 0.9)
+    plan.want(KEY, running(), 100.0)
+    assert next_due(plan, 100.0) == pytest.approx(101.8)
+
+
+def test_answers_of_a_pod_lie_at_least_an_interval_apart_also_when_one_was_slow() -> None:
+    plan = rota()
+    plan.want(KEY, running(), 0.0)
+    entry = plan.take(0.0)
+    assert entry is not None
+    assert plan.finish(entry, Progress(step=1), 1.9)
+    assert next_due(plan, 1.9) == pytest.approx(1.9 + INTERVAL)
+
+
+def test_only_an_answer_that_differs_is_news() -> None:
+    plan = rota()
+    plan.want(KEY, running(), 0.0)
+    assert answer(plan, 0.0, 7) is True
+    assert answer(plan, 15.0, 7) is False
+    assert answer(plan, 30.0, None) is False, "silence takes nothing back"
+    assert plan.want(KEY, running(), 30.0)[0].progress == Progress(step=7)
+    assert answer(plan, 45.0, 8) is True
+
+
+@pytest.mark.parametrize(
+    ("failures", "pause"), [(1, 15.0), (2, 15.0), (3, 30.0), (4, 60.0), (5, 120.0), (6, 120.0), (1000, 120.0)]
+)
+def test_a_pod_that_does_not_answer_is_asked_less_often(failures: int, pause: float) -> None:
+    plan, now = rota(), 0.0
+    plan.want(KEY, running(), now)
+    for _ in range(failures):
+        now = next_due(plan, now)
+        plan.want(KEY, running(), now)
+        answer(plan, now, None)
+    assert next_due(plan, now) - now == pytest.approx(pause)
+
+
+def test_one_answer_makes_up_for_all_failures() -> None:
+    plan, now = rota(), 0.0
+    plan.want(KEY, running(), now)
+    for step in (None, None, None, None, 3):
+        now = next_due(plan, now)
+        answer(plan, now, step)
+    assert next_due(plan, now) - now == INTERVAL
+
+
+def test_a_thousand_pods_that_are_met_at_once_are_spread_evenly() -> None:
+    numbers = iter([(each * 0.618034) % 1 for each in range(10_000)])
+    plan, now = rota(lambda: next(numbers)), 0.0
+    asked: list[float] = []
+    for key in keys(1000):
+        plan.want(key, running(), now)
+    while now < 120.0:
+        now = next_due(plan, now)
+        while answer(plan, now, 1) is not None:
+            asked.append(now)
+    per_second = [sum(second <= each < second + 1 for each in asked) for second in range(60, 105)]
+    assert max(per_second) <= 1.5 * 1000 / INTERVAL
+    assert min(per_second) >= 0.5 * 1000 / INTERVAL
+
+
+def test_pods_that_hang_take_no_place_from_those_that_answer() -> None:
+    plan = rota()
+    plan.want(KEY, running(), 0.0)
+    answer(plan, 0.0, 1)
+    for key in keys(1000):
+        plan.want(key, running(), 0.0)
+    hanging = 0
+    while plan.take(1.0) is not None:
+        hanging += 1
+    assert hanging == 24
+    assert next_due(plan, 1.0) == INTERVAL, "it does not spin on those that find no place"
+    entry = plan.take(INTERVAL)
+    assert entry is not None
+    assert entry.key == KEY
+
+
+def test_no_more_are_asked_at_once_than_there_are_places() -> None:
+    plan = rota()
+    for key in keys(100):
+        plan.want(key, running(), 0.0)
+    while answer(plan, 0.0, 1) is not None:
+        pass
+    for key in keys(200)[100:]:
+        plan.want(key, running(), INTERVAL)
+    taken = 0
+    while plan.take(INTERVAL) is not None:
+        taken += 1
+    assert taken == PLACES
+    assert plan.wait(INTERVAL) is None
+
+
+def test_what_no_pass_asks_for_is_forgotten() -> None:
+    plan = rota(forget_after=100.0)
+    for key in keys(50):
+        plan.want(key, running(), 0.0)
+    while answer(plan, 0.0, 1) is not None:
+        pass
+    plan.want(KEY, running(), 95.0)
+    assert plan.take(101.0) is not None, "the one that is wanted"
+    assert plan.take(101.0) is None
+    assert len(plan) == 1
+
+
+def test_a_job_that_has_ended_is_forgotten_while_its_pod_is_asked() -> None:
+    plan = rota()
+    plan.want(KEY, running(), 0.0)
+    entry = plan.take(0.0)
+    assert entry is not None
+    plan.forget(KEY)
+    assert plan.finish(entry, Progress(step=1), 1.0) is False
+    assert (len(plan), plan.wait(1.0)) == (0, None)
+
+
+def test_another_pod_of_a_job_begins_anew_and_the_answer_of_the_old_one_is_no_news() -> None:
+    plan = rota()
+    plan.want(KEY, running(1), 0.0)
+    entry = plan.take(0.0)
+    assert entry is not None
+    fresh, new = plan.want(KEY, running(2), 1.0)
+    assert (new, fresh.progress) == (True, None)
+    assert plan.finish(entry, Progress(step=99), 1.5) is False
+    taken = plan.take(3.0)
+    assert taken is not None
+    assert taken.pod.uid == "pod-2"
+
+
+def test_a_pod_is_asked_at_its_newest_address() -> None:
+    plan = rota()
+    plan.want(KEY, running(), 0.0)
+    plan.want(KEY, replace(running(), ip="10.0.0.9"), 0.5)
+    entry = plan.take(2.0)
+    assert entry is not None
+    assert entry.pod.ip == "10.0.0.9"
 
 
 class Pods:
@@ -16,36 +189,43 @@ class Pods:
 
     def __init__(self, *answers: str | Exception) -> None:
         self.answers = list(answers)
-        self.asked = 0
 
     async def __call__(self, namespace: str, pod: PodView) -> str:
-        self.asked += 1
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
-def reader(pods: Pods, now: list[float]) -> ProgressReader:
-    return ProgressReader(pods, 15.0, clock=lambda: now[0])
+@asynccontextmanager
+async def polling(reader: ProgressReader) -> AsyncIterator[None]:
+    task = asyncio.create_task(reader.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
-def test_a_pod_is_asked_once_an_interval() -> None:
-    pods, now = Pods(json.dumps({"step": 1}), json.dumps({"step": 2})), [0.0]
-    asked = reader(pods, now)
+async def until(event: asyncio.Event) -> None:
+    async with asyncio.timeout(DEADLINE):
+        await event.wait()
 
-    async def scenario() -> None:
-        for _ in range(3):
-            progress = await asked.read("team-a", running())
-            assert progress is not None
-            assert progress.step == 1
-        now[0] = 15.0
-        progress = await asked.read("team-a", running())
-        assert progress is not None
-        assert progress.step == 2
 
-    asyncio.run(scenario())
-    assert pods.asked == 2
+async def first_poll(pods: Pods) -> tuple[Progress | None, bool]:
+    """Return what is known after the first question, and whether it was answered."""
+    told: list[bool] = []
+    asked = asyncio.Event()
+
+    def observe(answered: bool) -> None:
+        told.append(answered)
+        asked.set()
+
+    reader = ProgressReader(pods, INTERVAL, lambda *_: None, chance=lambda: 0.0, observer=observe)
+    assert reader.read("team-a", "support-bot", running()) is None, "a pass waits for nobody"
+    async with polling(reader):
+        await until(asked)
+        return reader.read("team-a", "support-bot", running()), told[0]
 
 
 @pytest.mark.parametrize(
@@ -53,35 +233,157 @@ def test_a_pod_is_asked_once_an_interval() -> None:
     [aiohttp.ClientConnectionError(), TimeoutError(), OSError(), "<html>", "[]", '{"step": "many"}'],
     ids=lambda each: type(each).__name__ if isinstance(each, Exception) else each,
 )
-def test_what_goes_wrong_leaves_the_last_known_progress(answer: str | Exception) -> None:
-    now = [0.0]
-    asked = reader(Pods(answer, json.dumps({"step": 7}), answer), now)
-
-    async def scenario() -> list[int | None]:
-        seen = []
-        for now[0] in (0.0, 15.0, 30.0):
-            progress = await asked.read("team-a", running())
-            seen.append(progress.step if progress else None)
-        return seen
-
-    assert asyncio.run(scenario()) == [None, 7, 7]
+def test_what_goes_wrong_is_no_answer(answer: str | Exception) -> None:
+    assert asyncio.run(first_poll(Pods(answer))) == (None, False)
 
 
 def test_a_loss_that_is_no_number_is_left_out() -> None:
-    asked = reader(Pods('{"step": 3, "loss": NaN, "percent": 2.5}'), [0.0])
-    progress = asyncio.run(asked.read("team-a", running()))
-    assert progress is not None
-    assert (progress.step, progress.loss, progress.percent) == (3, None, 2.5)
+    progress, answered = asyncio.run(first_poll(Pods('{"step": 3, "loss": NaN, "percent": 2.5}')))
+    assert answered
+    assert progress == Progress(step=3, percent=2.5)
 
 
-def test_pods_that_are_gone_are_forgotten() -> None:
-    pods, now = Pods(*[json.dumps({"step": 1})] * 3), [0.0]
-    asked = reader(pods, now)
+Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def trainer(respond: Respond) -> AsyncIterator[DirectFetch]:
+    """Run an HTTP server, and yield the way to it. A test gives each pod an address of 127.0.0.0/8."""
+    app = web.Application()
+    app.router.add_get("/progress", respond)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "0.0.0.0", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    try:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            yield DirectFetch(session, port=port)
+    finally:
+        await runner.cleanup()
+
+
+def local(number: int) -> PodView:
+    return running(number, f"127.0.1.{number}")
+
+
+async def _slices(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for part in (b'{"step"', b": 12", b"}"):
+        await response.write(part)
+        await asyncio.sleep(0.05)  # so that each part arrives alone
+    return response
+
+
+def test_an_answer_that_comes_in_parts_is_read_to_its_end() -> None:
+    async def scenario() -> str:
+        async with trainer(_slices) as fetch:
+            return await fetch("team-a", local(1))
+
+    assert asyncio.run(scenario()) == '{"step": 12}'
+
+
+@pytest.mark.parametrize(
+    ("respond", "error"),
+    [
+        (web.Response(body=b"x" * 70_000), "65536 bytes"),
+        (web.Response(status=503), "503"),
+        (web.Response(status=302, headers={"Location": "http://169.254.169.254/"}), "no JSON"),
+    ],
+    ids=["too long", "an error", "a redirect, which is not followed"],
+)
+def test_answers_that_are_refused(respond: web.Response, error: str) -> None:
+    async def same(request: web.Request) -> web.StreamResponse:
+        return respond
 
     async def scenario() -> None:
-        await asked.read("team-a", pod(1))
-        now[0] = 10_000.0
-        await asked.read("team-a", pod(2))
+        async with trainer(same) as fetch:
+            text = await fetch("team-a", local(1))
+            raise ValueError(f"no JSON: {text!r}")
+
+    with pytest.raises((ValueError, aiohttp.ClientError), match=error):
+        asyncio.run(scenario())
+
+
+def test_150_of_200_pods_that_hang_do_not_delay_the_others() -> None:
+    """Real HTTP. The 50 that answer have answered once; then each is due again while all others hang."""
+    interval, good, all_pods = 1.0, 50, 200
+    heard: dict[str, int] = {}
+    asked: dict[str, int] = {}
+    released = asyncio.Event()
+    hanging, most = 0, 0
+
+    async def respond(request: web.Request) -> web.StreamResponse:
+        host = request.host.split(":")[0]
+        asked[host] = asked.get(host, 0) + 1
+        if int(host.rsplit(".", 1)[1]) > good:
+            await released.wait()
+        return web.json_response({"step": asked[host], "loss": 1.5})
+
+    async def scenario() -> float:
+        async with trainer(respond) as fetch:
+            once, often = asyncio.Event(), asyncio.Event()
+
+            async def counted(namespace: str, pod: PodView) -> str:
+                nonlocal hanging, most
+                hangs = int(pod.ip.rsplit(".", 1)[1]) > good
+                hanging += hangs
+                most = max(most, hanging)
+                try:
+                    return await fetch(namespace, pod)
+                finally:
+                    hanging -= hangs
+
+            def news(namespace: str, job: str) -> None:
+                heard[job] = heard.get(job, 0) + 1
+                if len(heard) == good:
+                    once.set()
+                    if min(heard.values()) >= 4:
+                        often.set()
+
+            reader = ProgressReader(counted, interval, news, chance=lambda: 0.0)
+            async with polling(reader):
+                for number in range(1, good + 1):
+                    reader.read("team-a", str(number), local(number))
+                await until(once)
+                for number in range(good + 1, all_pods + 1):
+                    reader.read("team-a", str(number), local(number))
+                begun = asyncio.get_running_loop().time()
+                await until(often)
+                taken = asyncio.get_running_loop().time() - begun
+            released.set()
+        return taken
+
+    taken = asyncio.run(scenario())
+    assert taken < 8.0, "three rounds of a second each, on a busy machine; the hanging ones alone take 12 s a round"
+    assert most == 24
+    assert set(heard) == {str(number) for number in range(1, good + 1)}
+    assert all(asked[f"127.0.1.{job}"] >= count for job, count in heard.items())
+
+
+def test_one_answer_is_news_once() -> None:
+    told: list[tuple[str, str]] = []
+    polls = 0
+    enough = asyncio.Event()
+
+    def observe(answered: bool) -> None:
+        nonlocal polls
+        polls += 1
+        if polls == 3:
+            enough.set()
+
+    async def scenario() -> None:
+        reader = ProgressReader(
+            Pods(*[json.dumps({"step": 1})] * 100),
+            0.01,
+            lambda *job: told.append(job),
+            chance=lambda: 0.0,
+            observer=observe,
+        )
+        reader.read("team-a", "support-bot", running())
+        async with polling(reader):
+            await until(enough)
 
     asyncio.run(scenario())
-    assert list(asked._known) == ["pod-2"]
+    assert told == [("team-a", "support-bot")]

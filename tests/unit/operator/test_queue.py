@@ -60,6 +60,30 @@ def test_of_several_delays_the_earliest_counts() -> None:
     assert queue.take() is None, "the later ones are gone"
 
 
+def test_a_pass_that_wants_another_one_at_once_gets_it() -> None:
+    queue = make(Clock())
+    queue.add("a")
+    queue.take()
+    queue.finish("a", requeue_after=0)
+    assert queue.take() == "a"
+
+
+def test_a_burst_of_delayed_events_makes_one_pass_and_one_during_the_pass_makes_another() -> None:
+    clock = Clock()
+    queue = make(clock)
+    for _ in range(5):
+        queue.add_after("a", 0.1)
+        clock.now += 0.01
+    clock.now += 0.1
+    assert queue.take() == "a"
+    queue.add_after("a", 0.1)
+    queue.finish("a", requeue_after=60)
+    clock.now += 0.1
+    assert queue.take() == "a"
+    queue.finish("a")
+    assert queue.take() is None
+
+
 def test_an_early_pass_says_anew_when_the_next_is_due() -> None:
     clock = Clock()
     queue = make(clock)
@@ -162,6 +186,21 @@ def test_workers_finish_what_they_have_before_they_end() -> None:
 
     asyncio.run(scenario())
     assert finished == ["a"]
+
+
+def test_the_observer_hears_how_long_a_key_waited_and_how_long_it_took() -> None:
+    clock = Clock()
+    outcomes: list[Outcome] = []
+    added: list[str] = []
+    queue = make(clock, observer=lambda key, outcome: outcomes.append(outcome), added=added.append)
+    queue.add("a")
+    queue.add("a")
+    clock.now += 2
+    queue.take()
+    clock.now += 3
+    queue.finish("a")
+    assert outcomes == [Outcome(error=None, seconds=3, waited=2)]
+    assert added == ["a"]
 
 
 def test_at_most_as_many_passes_at_once_as_there_are_workers() -> None:

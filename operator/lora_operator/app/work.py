@@ -1,0 +1,160 @@
+"""What the leading replica does: Kopf's watches feed the queue, workers make passes, a resync finds what was missed."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+import aiohttp
+import kopf
+
+from lora_operator.app.config import Config
+from lora_operator.app.handlers import operator_settings, register_handlers, register_login
+from lora_operator.app.metrics import Metrics
+from lora_operator.app.probes import Health
+from lora_operator.app.session import Contact
+from lora_operator.cluster.client import LORAADAPTERS, LORAJOBS, ApiError, Client, Resource
+from lora_operator.cluster.observe import Observer
+from lora_operator.cluster.progress import DirectFetch, ProgressReader, ProxyFetch
+from lora_operator.domain.settings import Settings
+from lora_operator.reconcile.keys import Key, Kind
+from lora_operator.reconcile.loraadapter import LoRAAdapterReconciler
+from lora_operator.reconcile.lorajob import LoRAJobReconciler
+from lora_operator.reconcile.news import News
+from lora_operator.reconcile.queue import WorkQueue
+from lora_operator.reconcile.resync import Resync
+
+_LOG = logging.getLogger("lora_operator")
+_GRACE_SECONDS = 15.0
+"""Time for the passes that are under way; a pass makes some five requests."""
+_RETRY_SECONDS = 2.0
+_OLDEST_SECONDS = 300.0
+"""An object may wait for, or be in, one pass: ten requests that all run into their timeout."""
+_RESYNCS = 4
+"""Resyncs that may fail in a row: a restart does not help against an API server that is away for a while."""
+_BLIND_SECONDS = 120.0
+"""A watch may ask in vain for so long. An API server restarts in half a minute; one that is away for longer costs one
+restart of ours, and the new process waits for it."""
+
+
+async def wait_for_types(client: Client, config: Config) -> None:
+    """Fail if the CRDs are not there: Kopf would start, and watch nothing. An API server that is away is awaited."""
+    namespace = config.namespaces[0] if config.namespaces else None
+    for resource in (LORAJOBS, LORAADAPTERS):
+        while not await _can_list(client, resource, namespace):
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _can_list(client: Client, resource: Resource, namespace: str | None) -> bool:
+    try:
+        async for _ in client.list(resource, namespace):
+            break
+    except ApiError as error:
+        if error.status < HTTPStatus.INTERNAL_SERVER_ERROR and error.status != HTTPStatus.TOO_MANY_REQUESTS:
+            raise RuntimeError(f"cannot list {resource.plural}: {error}; are the CRDs installed?") from error
+        _LOG.warning("The API server is not ready: %s", error)
+    except (OSError, aiohttp.ClientError) as error:  # a timeout is an OSError
+        _LOG.warning("The API server cannot be reached: %s: %s", type(error).__name__, error)
+    else:
+        return True
+    return False
+
+
+class Work:
+    """The parts that work together, from the watches to the writes."""
+
+    def __init__(
+        self, config: Config, client: Client, session: aiohttp.ClientSession, metrics: Metrics, health: Health
+    ) -> None:
+        """Put the parts together, and let health and metrics look at them."""
+        self._config = config
+        self._health = health
+        self._queue: WorkQueue[Key] = WorkQueue(observer=metrics.observe)
+        self._resync = Resync(client, self._queue, namespaces=config.namespaces, interval=config.resync_seconds)
+        self._news = News()
+        self._contact = Contact(on_gap=self._missed_events)
+        settings = Settings(trainer_image=config.trainer_image, policy=config.policy)
+        fetch = DirectFetch(session) if config.progress_route == "direct" else ProxyFetch(client)
+        self._progress = ProgressReader(fetch, settings.progress_interval, self._progressed)
+        self._reconcile = _dispatcher(client, self._progress, settings)
+        metrics.watch_queue(lambda: self._queue.depth, self._queue.oldest_age)
+        health.expect("oldestItemSeconds", self._queue.oldest_age, _OLDEST_SECONDS)
+        health.expect("lastResyncSeconds", lambda: self._resync.age, _RESYNCS * self._resync.interval)
+        health.expect("blindSeconds", lambda: self._contact.blind_seconds, _BLIND_SECONDS)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until told to stop, or until a part ends; then let the passes finish. Raises what ended a part."""
+        config = self._config
+        _LOG.info("Serves %s; trainer image %s", ", ".join(config.namespaces) or "all namespaces", config.trainer_image)
+        passes = asyncio.create_task(self._queue.run(self._reconcile, workers=config.workers), name="passes")
+        others = [
+            asyncio.create_task(self._resync.run(), name="resync"),
+            asyncio.create_task(self._progress.run(), name="progress"),
+            asyncio.create_task(self._watch(stop), name="watches"),
+            asyncio.create_task(_told(stop), name="stop"),
+        ]
+        self._health.reached()
+        try:
+            done, _ = await asyncio.wait([passes, *others], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._health.ready = False
+            await self._finish(passes, others)
+        for part in done:
+            part.result()  # raises what ended it
+
+    async def _finish(self, passes: asyncio.Task[None], others: list[asyncio.Task[None]]) -> None:
+        """Let the passes under way come to their end, and end everything else."""
+        self._queue.stop()
+        await asyncio.wait([passes], timeout=_GRACE_SECONDS)
+        for part in (passes, *others):
+            part.cancel()
+        await asyncio.gather(passes, *others, return_exceptions=True)
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        """Run Kopf. It raises when a watch dies."""
+        registry = kopf.OperatorRegistry()
+        register_handlers(registry, self._queue, self._news)
+        register_login(registry, self._contact)
+        ours = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=registry,
+            settings=operator_settings(),
+            standalone=True,  # else any peering object in the cluster could pause this operator
+            clusterwide=not self._config.namespaces,
+            namespaces=self._config.namespaces,
+        )
+        for each in (signal.SIGTERM, signal.SIGINT):  # Kopf took them; passes end before the watches do
+            asyncio.get_running_loop().add_signal_handler(each, stop.set)
+        await kopf.run_tasks(tasks, ignored=ours)
+
+    def _progressed(self, namespace: str, job: str) -> None:
+        self._queue.add(Key(Kind.LORAJOB, namespace, job))
+
+    def _missed_events(self) -> None:
+        self._news.forget()
+        self._resync.soon()
+
+
+def _dispatcher(
+    client: Client, progress: ProgressReader, settings: Settings
+) -> Callable[[Key], Awaitable[float | None]]:
+    """Return the function that makes one pass over whatever a key names."""
+    observer = Observer(client, progress)
+    jobs = LoRAJobReconciler(client, observer, settings, _now)
+    adapters = LoRAAdapterReconciler(client, _now)
+    by_kind = {Kind.LORAJOB: jobs.reconcile, Kind.LORAADAPTER: adapters.reconcile}
+
+    async def reconcile(key: Key) -> float | None:
+        return await by_kind[key.kind](key.namespace, key.name)
+
+    return reconcile
+
+
+async def _told(stop: asyncio.Event) -> None:
+    await stop.wait()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

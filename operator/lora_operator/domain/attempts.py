@@ -1,0 +1,59 @@
+"""Counts the attempts of a run: failures, which were its own fault, and disruptions, which were not.
+
+A pod that the cluster takes away may be gone before anybody looks, and a training Job that is made anew counts from
+zero. So an attempt is counted when its pod is first seen, and an attempt that ended without being a failure was a
+disruption. Nothing here decides what follows from the numbers.
+"""
+
+from lora_api.lorajob_status import Attempts
+from lora_operator.domain.failures import is_disruption
+from lora_operator.domain.observed import Ownership, PodView, WorkView
+
+
+def count_attempts(before: Attempts, work: WorkView) -> Attempts:
+    """Return the attempts after a look at the training Job. Neither number ever falls."""
+    base = before if before.job == work.child.uid else _next_job(before, work)
+    leaders = [pod for pod in work.pods if pod.index == 0]
+    unseen = [pod for pod in leaders if _mark(pod) > (base.newest or "")]
+    pods = base.pods + len(unseen)
+    failures = max(work.failures, sum(_is_failure(pod) for pod in leaders))
+    neither = _alive(work.newest) + (work.complete or any(pod.phase == "Succeeded" for pod in leaders))
+    disruptions = 0 if _we_end_it(work) else max(0, pods - failures - neither)
+    return base.model_copy(
+        update={
+            "pods": pods,
+            "newest": max((_mark(pod) for pod in unseen), default=base.newest),
+            "failures": max(base.failures, base.earlier_failures + failures),
+            "disruptions": max(base.disruptions, base.earlier_disruptions + disruptions),
+        }
+    )
+
+
+def _next_job(before: Attempts, work: WorkView) -> Attempts:
+    """Return the counts at the start of another training Job: what the last one left behind stays."""
+    return Attempts(
+        failures=before.failures,
+        disruptions=before.disruptions,
+        job=work.child.uid,
+        earlier_failures=before.failures,
+        earlier_disruptions=before.disruptions,
+    )
+
+
+def _mark(pod: PodView) -> str:
+    return f"{pod.created} {pod.uid}"
+
+
+def _alive(newest: PodView | None) -> bool:
+    """Return whether the newest attempt has not ended. A pod that is not there any more has."""
+    return newest is not None and newest.end is None and newest.phase not in ("Failed", "Succeeded")
+
+
+def _we_end_it(work: WorkView) -> bool:
+    """Return whether the pods vanish because their Job ends, which nobody disrupted."""
+    return work.failed or work.child.ownership is not Ownership.OURS
+
+
+def _is_failure(pod: PodView) -> bool:
+    ended = pod.phase == "Failed" or (pod.end is not None and pod.end.exit_code != 0)
+    return ended and not is_disruption(pod)

@@ -1,0 +1,52 @@
+"""Which children a decision about a job depends on, so that nothing else is read. Pure, as the decision itself."""
+
+from dataclasses import dataclass
+
+from lora_api.conditions import is_true
+from lora_api.reasons import ConditionType
+from lora_operator.domain.observed import ObservedJob
+from lora_operator.domain.status import is_finished, is_settled
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What to read of a job."""
+
+    preflight: bool = False
+    train: bool = False
+    service: bool = False
+    adapter: bool = False
+    cleanup: bool = False
+
+
+def needs_of(job: ObservedJob) -> Needs:
+    """Return what to read. What a job has never had is not looked for: creating it finds out."""
+    status = job.status
+    if job.deleting:
+        return _all(job, cleanup=True) if job.guarded else Needs()
+    if status.run is None:
+        return Needs()
+    if is_finished(status):
+        wanted = _all(job) if _makes_way(job) else Needs()
+        succeeded = is_true(status.conditions, ConditionType.SUCCEEDED)
+        return Needs(wanted.preflight, wanted.train, wanted.service, adapter=succeeded)
+    passed = is_true(status.conditions, ConditionType.PREFLIGHT_PASSED)
+    return Needs(preflight=not passed or _runs_anew(job), train=True, service=_meets(job))
+
+
+def _all(job: ObservedJob, *, cleanup: bool = False) -> Needs:
+    return Needs(preflight=True, train=True, service=_meets(job), adapter=cleanup, cleanup=cleanup)
+
+
+def _makes_way(job: ObservedJob) -> bool:
+    """Return whether the children of a finished run may have to go: for another run, another try, or for good."""
+    return job.spec is not None and (not is_settled(job) or job.spec.ttl_seconds_after_finished is not None)
+
+
+def _runs_anew(job: ObservedJob) -> bool:
+    """Return whether the spec asks for another run than the current one."""
+    return job.spec is not None and job.status.spec_digest not in (None, job.run_digest)
+
+
+def _meets(job: ObservedJob) -> bool:
+    return job.spec is None or job.spec.resources.nodes > 1

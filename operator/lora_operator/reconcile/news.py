@@ -1,0 +1,66 @@
+"""Tells which watch events say something new, so that an object's irrelevant changes cost no pass.
+
+The operator's own status writes come back as events; so do heartbeats, probe times and field managers. Of each live
+object a digest of what a pass would read is kept. When in doubt an event is news: a pass too many only reads.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lora_operator.domain.observed import Document, ObservedJob
+from lora_operator.domain.reading import read_pod, read_work
+
+_NOBODY = ObservedJob(namespace="", name="", uid="", generation=0, spec=None)
+_DIGEST_BYTES = 8
+
+Facts = Callable[[Document], object]
+"""Returns what matters of an object; only compared with itself."""
+
+
+def own_facts(document: Document) -> object:
+    """Return what users say with a LoRAJob or LoRAAdapter. A status is written by the operator alone."""
+    return document["metadata"].get("generation"), _metadata_facts(document)
+
+
+def job_facts(document: Document) -> object:
+    """Return what a pass reads of a Job."""
+    return read_work(document, _NOBODY, ()), _metadata_facts(document)
+
+
+def pod_facts(document: Document) -> object:
+    """Return what a pass reads of a pod."""
+    return read_pod(document), _metadata_facts(document)
+
+
+def _metadata_facts(document: Document) -> object:
+    metadata = document["metadata"]
+    named = ("deletionTimestamp", "labels", "annotations", "finalizers", "ownerReferences")
+    return [metadata.get(key) for key in named]
+
+
+class News:
+    """Remembers a digest of each live object, by its uid."""
+
+    def __init__(self) -> None:
+        """Know nothing: the first event of each object is news."""
+        self._known: dict[str, bytes] = {}
+
+    def has(self, event: Mapping[str, Any], facts: Facts) -> bool:
+        """Return whether an event says something new. What is listed, and what is deleted, always is."""
+        document = event["object"]
+        uid = document["metadata"].get("uid", "")
+        if event["type"] == "DELETED":
+            self._known.pop(uid, None)
+            return True
+        digest = hashlib.blake2b(repr(facts(document)).encode(), digest_size=_DIGEST_BYTES).digest()
+        known = self._known.get(uid)
+        self._known[uid] = digest
+        return event["type"] is None or known != digest
+
+    def forget(self) -> None:
+        """Forget everything. Objects that vanished while nobody watched would stay here for ever."""
+        self._known.clear()
+
+    def __len__(self) -> int:
+        return len(self._known)
