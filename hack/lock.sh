@@ -10,7 +10,9 @@ lock() {
 }
 
 for extra in operator trainer dev; do
-    lock --extra "$extra" --constraints requirements/constraints.txt pyproject.toml --output-file "requirements/$extra.txt"
+    more=$([ "$extra" = operator ] && echo "--extra tracing" || true)  # in the image, and imported only when asked for
+    # shellcheck disable=SC2086 - two words, or none
+    lock --extra "$extra" $more --constraints requirements/constraints.txt pyproject.toml --output-file "requirements/$extra.txt"
 done
 # Torch alone, at the versions above: it gets an image layer of its own.
 echo 'torch' | lock --constraints requirements/trainer.txt - --output-file requirements/trainer-torch.txt

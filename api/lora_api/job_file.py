@@ -29,5 +29,5 @@ class JobFile(ApiModel):
     """What is asked for."""
 
     def encode(self) -> str:
-        """Return the JSON with every default written out, in a stable order, on one line: it travels as an annotation."""
+        """Return the JSON with every default written out, in a stable order, on one line as annotations are."""
         return self.model_dump_json(by_alias=True, exclude_none=True)

@@ -3,9 +3,9 @@
 All jobs are applied at once and fail beside each other; each test looks at one of them. Where the training itself must
 fail, the job skips the preflight, which would notice first.
 
-Not here, and why: a node that is gone, out of GPU memory, a stall (`tests/integration/operator/test_failures.py`, with
-the kubelet's part played); a violation of Pod Security, which our own pods never are (`tests/unit/operator/
-test_refusals.py`, with the words of a real one).
+Not here: a node that is gone, out of GPU memory, a stall (`tests/integration/operator/test_failures.py`, where the part
+of the kubelet is played, and `tests/integration/trainer/test_stall.py`); a violation of Pod Security, which our own
+pods never are (`tests/unit/operator/test_refusals.py`, with the words of a real one).
 """
 
 import json
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from demo.kubectl import apply, condition, kubectl
+from demo.kubectl import apply, condition, kubectl, run
 from demo.objects import restricted_namespace, s3_credentials
 from demo.samples import SAMPLE_DATA
 from support import hub_server as hub
@@ -200,6 +200,7 @@ def jobs(s3: Any) -> Iterator[LoRAJobs]:
     kubectl("apply", "-f", "-", stdin=json.dumps(restricted_namespace(namespace)))
     apply(namespace, s3_credentials("s3-credentials"), s3_credentials("wrong", "not-the-secret"), *rules(namespace))
     s3.put_object(Bucket="datasets", Key="broken.jsonl", Body=broken_rows())
+    wait_for("the policy", lambda: policy_refuses(namespace), seconds=60)
     jobs = LoRAJobs(namespace, os.environ["LORA_S3_ENDPOINT"])
     with gated_hub() as endpoint:
         hub_of_the_test = {"pod": {"env": [{"name": "HF_ENDPOINT", "value": endpoint}]}}
@@ -245,6 +246,24 @@ def rules(namespace: str) -> list[dict[str, Any]]:
             },
         },
     ]
+
+
+def policy_refuses(namespace: str) -> bool:
+    """Return whether the API server has taken notice of the policy."""
+    locked = {
+        "runAsNonRoot": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "refused", "labels": {REFUSED_LABEL: "yes"}},
+        "spec": {"containers": [{"name": "none", "image": "registry.invalid/none:1", "securityContext": locked}]},
+    }
+    tried = run("-n", namespace, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+    return "not in this namespace" in tried.stderr
 
 
 def broken_rows() -> bytes:
@@ -336,7 +355,7 @@ def test_a_missing_secret_heals_when_it_is_made(jobs: LoRAJobs) -> None:
 
 
 def test_a_pod_that_a_user_deletes_is_a_disruption_and_the_run_goes_on(jobs: LoRAJobs) -> None:
-    training = {"maxSteps": 6, "effectiveBatchSize": 4}
+    training = {"maxSteps": 10, "effectiveBatchSize": 4}
     name = jobs.apply(jobs.sample("interrupted", training=training, **NO_PREFLIGHT))
     wait_for(
         "a finished step", lambda: jobs.get(name).get("status", {}).get("progress", {}).get("step"), seconds=SECONDS

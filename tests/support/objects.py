@@ -68,7 +68,7 @@ class Objects:
         wait_for(f"{kind} {name} is gone", lambda: (self.get(kind, name) or _NOTHING)["metadata"]["uid"] != uid)
 
     def collect(self, job_name: str, *, seconds: float = 30.0) -> None:
-        """Play the garbage collector for a Job that is being deleted in the foreground: first its pods, then the Job."""
+        """Play the garbage collector for a Job that is deleted in the foreground: first its pods, then the Job."""
         wait_for(f"Job {job_name} is being deleted", lambda: self._is_going(job_name), seconds=seconds)
         uid = self.wait("Job", job_name)["metadata"]["uid"]
         for pod in self.list("Pod"):

@@ -1,6 +1,7 @@
 """A cluster made of values: plays plans against a snapshot, so that decisions are tested without any cluster."""
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,9 +28,6 @@ from support.samples import PREFLIGHT_DONE, TRAIN_DONE, lorajob
 SETTINGS = Settings(trainer_image="trainer.example/trainer:1.0")
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 UID = "11111111-2222-3333-4444-555555555555"
-
-
-_NUMBERS = itertools.count(1)
 
 
 def read_lorajob(document: dict[str, Any], generation: int = 1) -> ObservedJob:
@@ -71,6 +69,7 @@ class World:
     """Every object that was applied, by kind and name."""
     told: list[str] = field(default_factory=list)
     """Reasons of all events."""
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     deleted: list[str] = field(default_factory=list)
     """Every object that was deleted, by kind and name."""
 
@@ -136,7 +135,7 @@ class World:
         if kind == "LoRAAdapter":
             self.see(adapter=read_adapter_view(document))
             return
-        made = document | {"metadata": document["metadata"] | {"uid": f"uid-{next(_NUMBERS)}-of-{name}"}}
+        made = document | {"metadata": document["metadata"] | {"uid": f"uid-{next(self._numbers)}-of-{name}"}}
         if kind == "Service":
             assert self.observed.service is None, "a Service is created once"
             self.see(service=read_child(made, self.job))

@@ -1,6 +1,7 @@
-"""`lora-trainer preflight|train --job FILE`: all the interface there is, in a pod and on a laptop.
+"""`lora-trainer preflight|train|cleanup --job FILE`: all the interface there is, in a pod and on a laptop.
 
-Here exceptions become exit codes and the termination message. The stories are in `preflight` and `train`.
+Here exceptions become exit codes and the termination message. The stories are in `preflight`, `train` and
+`cleanup`.
 """
 
 import argparse
@@ -17,8 +18,7 @@ from lora_api.exit_codes import ExitCode
 from lora_api.job_file import JobFile
 from lora_api.messages import Activity
 from lora_api.names import JOB_FILE_PATH
-from lora_api.support import unsupported_fields
-from lora_trainer.errors import TrainerError, invalid_request
+from lora_trainer.errors import LostTouchError, TrainerError, invalid_request
 from lora_trainer.launch import is_first, launch, leave_last_words, needs_launcher
 from lora_trainer.logs import log, log_to_file, log_to_stdout, logger
 from lora_trainer.progress import ProgressState, serve_progress
@@ -29,7 +29,9 @@ from lora_trainer.workspace import leave_torch_out, open_workspace, prepare_envi
 if TYPE_CHECKING:
     from lora_trainer.context import Context
 
-_COMMANDS = ("preflight", "train")
+_COMMANDS = ("preflight", "train", "cleanup")
+_WATCHED = ("preflight", "train")
+"""Commands that serve their progress and leave records. Those of a clean-up would fill the folder again."""
 _NO_STORAGE = (ExitCode.SERVICE_UNAVAILABLE, ExitCode.NO_PERMISSION)
 """After these ends the records are not uploaded: it would only take a dead server's time once more."""
 
@@ -37,7 +39,7 @@ _NO_STORAGE = (ExitCode.SERVICE_UNAVAILABLE, ExitCode.NO_PERMISSION)
 def main() -> None:
     """Run one command and exit with its code."""
     arguments = _parse(sys.argv[1:])
-    if arguments.command == "preflight":
+    if arguments.command != "train":
         leave_torch_out()
     code = run(arguments.command, arguments.job)
     sys.stdout.flush()
@@ -60,7 +62,8 @@ def run(command: str, job_file: Path, stop: StopSignal | None = None) -> ExitCod
 def _run_here(command: str, job: JobFile, stop: StopSignal) -> Outcome:
     """Run a command in this process."""
     progress, context = ProgressState(), None
-    server = serve_progress(progress) if is_first(os.environ) else None
+    speaks = command in _WATCHED and is_first(os.environ)
+    server = serve_progress(progress) if speaks else None
     try:
         stop.install()
         if server is not None:
@@ -74,10 +77,15 @@ def _run_here(command: str, job: JobFile, stop: StopSignal) -> Outcome:
         error = as_trainer_error(caught)
         logger.error(str(error), exc_info=caught, extra={"fields": {"exitCode": int(error.exit_code)}})
         message = failure_message(error, progress.current.step or None)
-        outcome = Outcome(error.exit_code, message, can_shrink=getattr(error, "can_shrink", False))
+        outcome = Outcome(
+            error.exit_code,
+            message,
+            can_shrink=getattr(error, "can_shrink", False),
+            consequence=isinstance(error, LostTouchError),
+        )
     stop.ignore()
     outcome = replace(outcome, message=with_findings(outcome.message, progress.current))
-    if context is not None and is_first(os.environ) and outcome.code not in _NO_STORAGE:
+    if context is not None and speaks and outcome.code not in _NO_STORAGE:
         _upload_records(context)
     if server is not None:
         server.shutdown()
@@ -91,18 +99,14 @@ def _end(outcome: Outcome) -> ExitCode:
 
 
 def read_job(path: Path) -> JobFile:
-    """Return the job. Raises a `TrainerError` (64) that names each wrong or unsupported field."""
+    """Return the job. Raises a `TrainerError` (64) that names each wrong field."""
     try:
-        job = JobFile.model_validate_json(path.read_bytes())
+        return JobFile.model_validate_json(path.read_bytes())
     except OSError as error:
         raise invalid_request(f"{path}: {error.strerror}", "name the job file with --job") from None
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, each['loc'])) or path}: {each['msg']}" for each in error.errors()]
         raise invalid_request("; ".join(faults[:5]), "correct the job file") from None
-    refused = unsupported_fields(job.spec)
-    if refused:
-        raise invalid_request("; ".join(map(str, refused)), "change these fields")
-    return job
 
 
 def _open(job: JobFile, stop: StopSignal, progress: ProgressState) -> "Context":
@@ -128,6 +132,10 @@ def _story(command: str) -> "Callable[[Context], Outcome]":
         from lora_trainer.preflight import preflight
 
         return preflight
+    if command == "cleanup":
+        from lora_trainer.cleanup import cleanup
+
+        return cleanup
     from lora_trainer.train import train
 
     return train
@@ -143,7 +151,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="lora-trainer", description="Check and train one LoRA job.")
+    parser = _Parser(prog="lora-trainer", description="Check and train one LoRA job, or remove what it stored.")
     parser.add_argument("command", choices=_COMMANDS)
     parser.add_argument("--job", type=Path, default=Path(JOB_FILE_PATH), help=f"job file (default: {JOB_FILE_PATH})")
     return parser.parse_args(arguments)

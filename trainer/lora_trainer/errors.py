@@ -33,6 +33,20 @@ class OutOfGpuMemoryError(TrainerError):
         self.can_shrink = can_shrink
 
 
+class LostTouchError(TrainerError):
+    """Other processes of the run no longer answer: the consequence of a failure that is not this process's own (75).
+
+    Its launcher knows what has gone, and says so.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            ExitCode.INTERRUPTED,
+            "other processes of this run have gone",
+            "the next attempt goes on from the newest checkpoint",
+        )
+
+
 def invalid_request(message: str, hint: str = "") -> TrainerError:
     """Return the error of a job file that asks for something impossible or unsupported (64)."""
     return TrainerError(ExitCode.INVALID_REQUEST, message, hint)
@@ -51,6 +65,16 @@ def not_found(message: str, hint: str = "") -> TrainerError:
 def diverged(message: str, hint: str = "") -> TrainerError:
     """Return the error of a NaN, infinite or exploding loss (80)."""
     return TrainerError(ExitCode.DIVERGED, message, hint)
+
+
+def stalled(message: str) -> TrainerError:
+    """Return the error of a training that no longer gets on (82)."""
+    return TrainerError(
+        ExitCode.STALLED,
+        message,
+        "the next attempt goes on from the newest checkpoint; log.jsonl of the run has the stacks of all threads; "
+        "if the work was only slow, raise spec.failurePolicy.stallTimeoutSeconds",
+    )
 
 
 def internal(message: str, hint: str = "") -> TrainerError:

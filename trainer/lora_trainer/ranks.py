@@ -6,6 +6,7 @@ One process is the ordinary case and pays for nothing: no group is made, nothing
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import distributed
@@ -50,9 +51,13 @@ def own_device(device: torch.device) -> torch.device:
     return mine
 
 
-def join_ranks(device_type: str) -> Ranks:
-    """Return what torchrun says in the environment, after meeting the others."""
+def join_ranks(device_type: str, stall_timeout_seconds: int = 1800) -> Ranks:
+    """Return what the launcher says in the environment, after meeting the others.
+
+    A collective may wait for longer than nothing may get on: the watchdog is to be first, because it knows more.
+    """
     ranks = Ranks(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")), device_type)
     if ranks.size > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device_type == "cuda" else "gloo")
+        timeout = timedelta(seconds=2 * stall_timeout_seconds)
+        distributed.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=timeout)
     return ranks

@@ -13,7 +13,7 @@ from lora_api.exit_codes import ExitCode
 from lora_api.messages import Progress, TerminationMessage
 from lora_api.names import TERMINATION_LOG_PATH, TERMINATION_LOG_VARIABLE
 from lora_api.reasons import REASON_OF_EXIT_CODE
-from lora_trainer.errors import OutOfGpuMemoryError, TrainerError, internal
+from lora_trainer.errors import LostTouchError, OutOfGpuMemoryError, TrainerError, internal
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Outcome:
     message: TerminationMessage
     can_shrink: bool = False
     """Whether a smaller micro-batch is left to try after an out-of-memory."""
+    consequence: bool = False
+    """Whether it only follows from the end of another process of the run."""
 
 
 def as_trainer_error(error: BaseException) -> TrainerError:
@@ -37,6 +39,8 @@ def as_trainer_error(error: BaseException) -> TrainerError:
         return TrainerError(ExitCode.DISK_FULL, "the scratch volume is full", "raise spec.resources.scratch")
     if _is_out_of_gpu_memory(error):
         return OutOfGpuMemoryError()
+    if _is_lost_touch(error):
+        return LostTouchError()
     return internal(
         f"unexpected {type(error).__name__}; the log names the places in the code",
         "report it with the log of the pod",
@@ -71,3 +75,13 @@ def write_termination_message(message: TerminationMessage, path: Path | None = N
 def _is_out_of_gpu_memory(error: BaseException) -> bool:
     torch = sys.modules.get("torch")  # not imported here: a preflight has no torch
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
+def _is_lost_touch(error: BaseException) -> bool:
+    """Whether a collective of torch failed: gloo tells it as a RuntimeError that names its transport."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.distributed.is_available() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return False
+    return isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError) and "gloo/transport" in str(error)
+    )

@@ -1,8 +1,6 @@
 """Training: one story, from the job file to the manifest."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from lora_api.exit_codes import ExitCode
 from lora_api.messages import Activity, AdapterResult, Plan, Resolved, TerminationMessage
@@ -13,8 +11,8 @@ from lora_trainer.checkpoint.store import CheckpointStore, Identity
 from lora_trainer.checkpoint.uploader import BackgroundUploader, announce
 from lora_trainer.context import Context
 from lora_trainer.deliver import deliver
-from lora_trainer.errors import internal, invalid_request
-from lora_trainer.launch import leave_last_words, micro_batch_divisor
+from lora_trainer.errors import invalid_request
+from lora_trainer.launch import micro_batch_divisor
 from lora_trainer.logs import log, warn
 from lora_trainer.model.build import build_model
 from lora_trainer.model.fetch import download_base
@@ -22,12 +20,12 @@ from lora_trainer.model.load import choose_device, choose_precision, device_memo
 from lora_trainer.ranks import join_ranks, own_device
 from lora_trainer.report import Report, read_report
 from lora_trainer.resolve import Resolution, resolve
-from lora_trainer.termination import Outcome, failure_message
+from lora_trainer.termination import Outcome
 from lora_trainer.training.metrics import gain
 from lora_trainer.training.plan import fit_plan, halved
 from lora_trainer.training.setup import make_trainer
 from lora_trainer.training.trainer import LoraTrainer
-from lora_trainer.training.watchdog import Watchdog
+from lora_trainer.training.watching import watched
 
 
 def train(context: Context) -> Outcome:
@@ -37,7 +35,7 @@ def train(context: Context) -> Outcome:
     """
     spec = context.job.spec
     device = own_device(choose_device(spec))
-    ranks = join_ranks(device.type)
+    ranks = join_ranks(device.type, spec.failure_policy.stall_timeout_seconds)
     dtype = choose_precision(spec.training.precision, device)
 
     resolution = resolve(context)
@@ -56,7 +54,7 @@ def train(context: Context) -> Outcome:
 
     uploader = BackgroundUploader(store, announce(context)) if ranks.first else None
     trainer = make_trainer(context, resolution, plan, model, found=found, uploader=uploader, ranks=ranks, device=device)
-    with watched(context):
+    with watched(context, uploader):
         trainer.run()
 
     context.progress.enter(Activity.PUBLISHING)
@@ -90,23 +88,6 @@ def adapted(plan: Plan, found: TrainingState | None, divisor: int) -> Plan:
     while plan.micro_batch_size > wanted and (smaller := halved(plan)):
         plan = smaller
     return plan
-
-
-@contextmanager
-def watched(context: Context) -> Iterator[None]:
-    """End the process when nothing gets on for the time that the job allows."""
-
-    def give_up(message: str) -> None:
-        error = internal(message, "the next attempt goes on from the last checkpoint; the log has the stacks")
-        leave_last_words(Outcome(error.exit_code, failure_message(error, context.progress.current.step or None)))
-        os._exit(error.exit_code)
-
-    watchdog = Watchdog(context.progress, context.job.spec.failure_policy.stall_timeout_seconds, give_up)
-    watchdog.start()
-    try:
-        yield
-    finally:
-        watchdog.stop()
 
 
 def agreed(report: Report | None, resolution: Resolution) -> Resolved:

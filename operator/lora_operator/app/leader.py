@@ -29,6 +29,7 @@ from lora_operator.domain.observed import Document
 _LOG = logging.getLogger(__name__)
 _JITTER = 0.2
 """Replicas that wait must not ask in step."""
+_SHORTEST = 0.1
 
 
 class LeadershipLostError(Exception):
@@ -49,6 +50,14 @@ class Alone:
 
     async def acquire(self) -> None:
         """Lead at once."""
+
+    def _pause(self) -> float:
+        """Return the seconds until the next look: a while, or until the Lease of the holder ends if that is sooner."""
+        pause = self._times.retry * (1 + _JITTER * random.random())  # noqa: S311 - no secret
+        seen = self._sighting
+        if seen is None or seen.record is None:
+            return pause
+        return min(pause, max(_SHORTEST, seen.since + seen.record.duration - self._clock()))
 
     async def keep(self) -> None:
         """Lead for ever."""
@@ -102,7 +111,7 @@ class Leadership:
     async def acquire(self) -> None:
         """Wait until this replica leads. An API server that is away is waited for."""
         while not await self._try():
-            await self._sleep(self._times.retry * (1 + _JITTER * random.random()))  # noqa: S311 - no secret
+            await self._sleep(self._pause())
         _LOG.info("%s leads: it holds the Lease %s/%s", self.identity, self._namespace, self._name)
 
     async def keep(self) -> None:

@@ -14,19 +14,19 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
-import kopf
 
 from lora_operator.app.config import Config, read_config
 from lora_operator.app.leader import Alone, Leadership, LeadershipLostError
+from lora_operator.app.logs import configure_logs
 from lora_operator.app.metrics import Metrics
 from lora_operator.app.probes import Health, serve_health
+from lora_operator.app.telemetry import Telemetry
+from lora_operator.app.tracing import open_tracing
 from lora_operator.app.work import Work, wait_for_types
 from lora_operator.cluster.connect import connect
 from lora_operator.cluster.lease import FencedClient, LeaseClient
 
 _LOG = logging.getLogger("lora_operator")
-_NOISY_LOGGERS = ("kopf.objects", "aiohttp.access")
-"""They write a line for each event of each object."""
 _CANDIDATE_SECONDS = 60.0
 """Limit between two attempts at the Lease; a few seconds lie between them."""
 
@@ -34,7 +34,7 @@ _CANDIDATE_SECONDS = 60.0
 def main() -> None:
     """Run the operator until a signal ends it. Exits with 1 when a part of it failed."""
     config = read_config(sys.argv[1:])
-    _configure_logs(config)
+    configure_logs(config.log_format, config.log_level)
     try:
         asyncio.run(run(config))
     except Exception:
@@ -42,27 +42,27 @@ def main() -> None:
         sys.exit(1)
 
 
-def _configure_logs(config: Config) -> None:
-    text = config.log_format == "text"
-    kopf.configure(log_format=kopf.LogFormat.FULL if text else kopf.LogFormat.JSON)
-    logging.getLogger().setLevel(config.log_level)
-    for name in _NOISY_LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
 async def run(config: Config) -> None:
     """Serve health and metrics, wait until this replica leads, and work until a signal."""
     stop = _stop_on_signals()
-    metrics, health = Metrics(), Health()
+    metrics, health, tracing = Metrics(), Health(), open_tracing(config.otlp_endpoint)
     metrics.serve(config.metrics_port, config.listen)
+    try:
+        await _lead(config, metrics, health, Telemetry(metrics, tracing), stop)
+    finally:
+        await asyncio.to_thread(tracing.close)
+
+
+async def _lead(config: Config, metrics: Metrics, health: Health, telemetry: Telemetry, stop: asyncio.Event) -> None:
     async with serve_health(health, config.listen, config.health_port), _candidate(config, health) as leadership:
         if not await _unless(stop, leadership.acquire()):
             return
         health.role = "leader"
+        metrics.lead(True)
         async with _kept(leadership), await connect() as api, aiohttp.ClientSession() as session:
-            client = FencedClient(api, leadership.is_held)
+            client = FencedClient(api, leadership.is_held, observer=telemetry.requested)
             if await _unless(stop, wait_for_types(client, config)):
-                await Work(config, client, session, metrics, health).run(stop)
+                await Work(config, client, session, metrics, health, telemetry).run(stop)
 
 
 def _stop_on_signals() -> asyncio.Event:

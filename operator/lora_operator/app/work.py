@@ -25,6 +25,7 @@ from lora_operator.reconcile.lorajob import LoRAJobReconciler
 from lora_operator.reconcile.news import News
 from lora_operator.reconcile.queue import WorkQueue
 from lora_operator.reconcile.resync import Resync
+from lora_operator.reconcile.witness import Witness
 
 _LOG = logging.getLogger("lora_operator")
 _GRACE_SECONDS = 15.0
@@ -66,19 +67,26 @@ class Work:
     """The parts that work together, from the watches to the writes."""
 
     def __init__(
-        self, config: Config, client: Client, session: aiohttp.ClientSession, metrics: Metrics, health: Health
+        self,
+        config: Config,
+        client: Client,
+        session: aiohttp.ClientSession,
+        metrics: Metrics,
+        health: Health,
+        witness: Witness,
     ) -> None:
         """Put the parts together, and let health and metrics look at them."""
         self._config = config
         self._health = health
-        self._queue: WorkQueue[Key] = WorkQueue(observer=metrics.observe)
+        self._queue: WorkQueue[Key] = WorkQueue(observer=metrics.observe, added=metrics.added)
         self._resync = Resync(client, self._queue, namespaces=config.namespaces, interval=config.resync_seconds)
         self._news = News()
         self._contact = Contact(on_gap=self._missed_events)
         settings = Settings(trainer_image=config.trainer_image, policy=config.policy)
         fetch = DirectFetch(session) if config.progress_route == "direct" else ProxyFetch(client)
-        self._progress = ProgressReader(fetch, settings.progress_interval, self._progressed)
-        self._reconcile = _dispatcher(client, self._progress, settings)
+        self._progress = ProgressReader(fetch, settings.progress_interval, self._progressed, observer=metrics.polled)
+        self._reconcile = _dispatcher(client, self._progress, settings, witness)
+        metrics.watch_pods(lambda: self._progress.pods)
         metrics.watch_queue(lambda: self._queue.depth, self._queue.oldest_age)
         health.expect("oldestItemSeconds", self._queue.oldest_age, _OLDEST_SECONDS)
         health.expect("lastResyncSeconds", lambda: self._resync.age, _RESYNCS * self._resync.interval)
@@ -138,16 +146,17 @@ class Work:
 
 
 def _dispatcher(
-    client: Client, progress: ProgressReader, settings: Settings
+    client: Client, progress: ProgressReader, settings: Settings, witness: Witness
 ) -> Callable[[Key], Awaitable[float | None]]:
     """Return the function that makes one pass over whatever a key names."""
     observer = Observer(client, progress)
-    jobs = LoRAJobReconciler(client, observer, settings, _now)
+    jobs = LoRAJobReconciler(client, observer, settings, _now, witness)
     adapters = LoRAAdapterReconciler(client, _now)
     by_kind = {Kind.LORAJOB: jobs.reconcile, Kind.LORAADAPTER: adapters.reconcile}
 
     async def reconcile(key: Key) -> float | None:
-        return await by_kind[key.kind](key.namespace, key.name)
+        with witness.started(key):
+            return await by_kind[key.kind](key.namespace, key.name)
 
     return reconcile
 

@@ -5,7 +5,8 @@ do not know. What is not there is None; what the server refuses is `RefusedError
 """
 
 import json
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -14,6 +15,7 @@ from urllib.parse import quote
 from kubernetes.aio.client import ApiClient
 
 from lora_api.names import API_VERSION, FIELD_MANAGER
+from lora_operator.cluster.requests import describe
 from lora_operator.domain.errors import RefusedError
 from lora_operator.domain.observed import Document
 
@@ -45,7 +47,10 @@ SERVICES: Final = Resource("v1", "Service", "services")
 PODS: Final = Resource("v1", "Pod", "pods")
 EVENTS: Final = Resource("v1", "Event", "events")
 JOBS: Final = Resource("batch/v1", "Job", "jobs")
-WORKLOADS: Final = Resource("kueue.x-k8s.io/v1beta1", "Workload", "workloads")
+WORKLOADS: Final = tuple(
+    Resource(f"kueue.x-k8s.io/{version}", "Workload", "workloads") for version in ("v1beta2", "v1beta1")
+)
+"""Kueue's word on a Job, in the versions that a Kueue may serve; both have the same conditions."""
 _BY_KIND: Final = {each.kind: each for each in (LORAJOBS, LORAADAPTERS, SERVICES, PODS, EVENTS, JOBS)}
 
 
@@ -71,9 +76,19 @@ class AlreadyExistsError(Exception):
 class Client:
     """Reads and writes Kubernetes objects as JSON."""
 
-    def __init__(self, api: ApiClient, *, timeout: float = 30.0) -> None:
-        """Use a connected client of the official library, whose credentials refresh themselves."""
+    def __init__(
+        self,
+        api: ApiClient,
+        *,
+        timeout: float = 30.0,
+        observer: Callable[[str, str, int, float], None] = lambda verb, resource, status, seconds: None,
+    ) -> None:
+        """Use a connected client of the official library, whose credentials refresh themselves.
+
+        `observer` hears of every request: verb, resource, HTTP status (0 without an answer) and seconds.
+        """
         self._api = api
+        self._observer = observer
         self._timeout = timeout
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Document | None:
@@ -204,8 +219,13 @@ class Client:
             body=body,
             auth_settings=["BearerToken"],
         )
-        response = await self._api.call_api(*request, _request_timeout=timeout)
-        raw: bytes = await response.read()  # type: ignore[no-untyped-call]
+        begun, status = time.monotonic(), 0
+        try:
+            response = await self._api.call_api(*request, _request_timeout=timeout)
+            raw: bytes = await response.read()  # type: ignore[no-untyped-call]
+            status = response.status
+        finally:
+            self._observer(*describe(method, path), status, time.monotonic() - begun)
         text = raw.decode(errors="replace")
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise ApiError(response.status, _message(text))

@@ -135,9 +135,9 @@ class NotLeadingError(Exception):
 class FencedClient(Client):
     """A client that writes only while this replica leads, asked anew for each request."""
 
-    def __init__(self, api: ApiClient, may_write: Callable[[], bool]) -> None:
+    def __init__(self, api: ApiClient, may_write: Callable[[], bool], **options: Any) -> None:
         """`may_write` must answer at once and from a local clock: what an API server said is already old."""
-        super().__init__(api)
+        super().__init__(api, **options)
         self._may_write = may_write
 
     async def _request(self, method: str, path: str, **options: Any) -> str:

@@ -59,6 +59,7 @@ class Observer:
         """Return the snapshot of a job; None if the job does not exist. Without `needs` the job's own decide."""
         document = await self._client.get(LORAJOBS, namespace, name)
         if document is None:
+            self._progress.forget(namespace, name)
             return None
         job = read_job(document)
         return await self._children(job, needs or needs_of(job))
@@ -122,12 +123,13 @@ class Observer:
         if work is None or not work.suspended:
             return None
         labels = f"{WORKLOAD_JOB_LABEL}={work.child.uid}"
-        try:
-            return read_workload([each async for each in self._client.list(WORKLOADS, job.namespace, labels=labels)])
-        except ApiError as error:
-            if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
-                return None
-            raise
+        for served in WORKLOADS:
+            try:
+                return read_workload([each async for each in self._client.list(served, job.namespace, labels=labels)])
+            except ApiError as error:
+                if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
+                    raise
+        return None
 
     def _progress_of(self, job: ObservedJob, train: WorkView | None) -> Progress | None:
         pod = train.newest if train else None

@@ -67,7 +67,10 @@ def _queue(spec: LoRAJobSpec, stage: Stage) -> str | None:
 def _pods_at_once(spec: LoRAJobSpec, stage: Stage) -> Document:
     nodes = spec.resources.nodes if stage is Stage.TRAIN else 1
     found: Document = {"completions": nodes, "parallelism": nodes}
-    return found | ({"completionMode": "Indexed"} if nodes > 1 else {})
+    if nodes == 1:
+        return found
+    # The first pod speaks for all. Without the policy one that is replaced after it has ended would wait in vain.
+    return found | {"completionMode": "Indexed", "successPolicy": {"rules": [{"succeededIndexes": "0"}]}}
 
 
 def _retries(spec: LoRAJobSpec, stage: Stage, status: LoRAJobStatus) -> int:

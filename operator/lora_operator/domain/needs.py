@@ -31,7 +31,7 @@ def needs_of(job: ObservedJob) -> Needs:
         succeeded = is_true(status.conditions, ConditionType.SUCCEEDED)
         return Needs(wanted.preflight, wanted.train, wanted.service, adapter=succeeded)
     passed = is_true(status.conditions, ConditionType.PREFLIGHT_PASSED)
-    return Needs(preflight=not passed or _runs_anew(job), train=True, service=_meets(job))
+    return Needs(preflight=not passed or _runs_anew(job), train=passed or _runs_anew(job), service=_meets(job))
 
 
 def _all(job: ObservedJob, *, cleanup: bool = False) -> Needs:

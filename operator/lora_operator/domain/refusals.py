@@ -84,6 +84,18 @@ def _some_quota(found: re.Match[str], subject: str) -> Stall:
     return Stall(Reason.QUOTA_EXCEEDED, f"{subject} is over a quota of the namespace: {shown(found['what'])}", hint)
 
 
+def _uncounted(found: re.Match[str], subject: str) -> Stall:
+    """A quota refuses everything until it has been counted for the first time."""
+    message = f'{subject} is refused while the quota "{found["name"]}" of the namespace is being counted'
+    return Stall(Reason.QUOTA_EXCEEDED, message, f"wait a moment; {_GOES_ON}")
+
+
+def _no_quota(found: re.Match[str], subject: str) -> Stall:
+    """A cluster may give some resources, or priority classes, only to those who have a quota for them."""
+    message = f"{subject} needs a quota of the namespace that covers {shown(found['what'])}, and there is none"
+    return Stall(Reason.QUOTA_EXCEEDED, message, f"have a ResourceQuota for it made; {_GOES_ON}")
+
+
 def _amounts(text: str) -> dict[str, str]:
     pairs = (each.partition("=") for each in text.split(","))
     return {name.strip(): amount.strip() for name, _, amount in pairs}
@@ -167,6 +179,8 @@ _RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], str], Stall]], ...
         _quota,
     ),
     (re.compile(r"exceeded quota: (?P<what>.+)"), _some_quota),
+    (re.compile(r"status unknown for quota: (?P<name>[^,]+)"), _uncounted),
+    (re.compile(r"insufficient quota to (?:consume|match these scopes): (?P<what>.+)"), _no_quota),
     (re.compile(r"failed quota: (?P<name>[^:]+): must specify (?P<what>.+)"), _unnamed),
     (
         re.compile(r"is forbidden: (?P<what>\[?(?:(?:minimum|maximum) \S+ usage|\S+ max limit to request ratio).*)"),

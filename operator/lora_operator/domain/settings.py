@@ -18,7 +18,7 @@ class Settings:
     progress_interval: float = 15.0
     """Seconds between two looks at the progress of one pod; also the most frequent status write of a running job."""
 
-    policy: Policy = Policy()
+    policy: Policy = Policy()  # noqa: RUF009 - immutable
     """What an administrator allows the jobs of a namespace."""
 
     missing_pod_interval: float = 5.0

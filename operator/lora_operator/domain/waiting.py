@@ -25,8 +25,8 @@ _GOES_ON = "the job goes on by itself"
 
 def blocked(work: WorkView, spec: LoRAJobSpec | None) -> Stall | None:
     """Return why the current pod of a Job cannot start without the user, or None. The spec tells a Secret's use."""
-    if not work.pods:
-        return explain_refused_pod(work.failed_create) if work.failed_create else None
+    if work.failed_create:
+        return explain_refused_pod(work.failed_create)
     stalls = (_waiting(pod, spec) for pod in _current(work))
     return next((stall for stall in stalls if stall is not None), None)
 

@@ -12,6 +12,8 @@ from lora_operator.domain.numbers import load_finite
 from lora_operator.domain.observed import ContainerEnd, WorkView
 
 _USER_IN_URL = re.compile(r"(?<=://)[^/@\s\"']+@")
+_LIMIT = 1500
+"""Characters of a cluster's words in a status; an admission webhook may answer with a whole report."""
 _QUERY_OF_URL = re.compile(r"(https?://[^\s\"'?]+)\?[^\s\"']+")
 
 
@@ -39,5 +41,6 @@ def published_by(work: WorkView) -> TerminationMessage | None:
 
 
 def shown(text: str) -> str:
-    """Return the words of a cluster as a status may show them: without keys in addresses, and without a full stop."""
-    return _QUERY_OF_URL.sub(r"\1?…", _USER_IN_URL.sub("…@", text)).strip().rstrip(".")
+    """Return the words of a cluster as a status may show them: bounded, without keys in addresses, no full stop."""
+    plain = _QUERY_OF_URL.sub(r"\1?…", _USER_IN_URL.sub("…@", text)).strip().rstrip(".")
+    return plain if len(plain) <= _LIMIT else plain[: _LIMIT - 1] + "…"

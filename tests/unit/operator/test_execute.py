@@ -17,7 +17,7 @@ from lora_operator.domain.observed import Observed, Stage
 from lora_operator.domain.plan import plan
 from lora_operator.reconcile.lorajob import LoRAJobReconciler
 from support.samples import TRAIN_DONE, lorajob
-from support.world import SETTINGS, START, World, ended, read_lorajob, training
+from support.world import SETTINGS, START, World, accepted, ended, read_lorajob, training
 
 
 class RecordingClient:
@@ -74,13 +74,13 @@ def reconcile(client: RecordingClient, observed: Observed | None) -> float | Non
 
 def test_children_come_before_the_status_and_events_after_it() -> None:
     client = RecordingClient()
-    assert reconcile(client, World.of().observed) == SETTINGS.missing_pod_interval
-    assert client.writes == ["Job", "status"]
+    assert reconcile(client, finished()) is None
+    assert client.writes == ["LoRAAdapter", "status", "AdapterPublished"]
 
 
 def test_a_status_that_is_not_written_tells_nothing() -> None:
     client = RecordingClient(status=ApiError(500, "etcd is away"))
-    observed = training().see_work(Stage.TRAIN, ended(0, TRAIN_DONE), complete=True).observed
+    observed = finished()
     with pytest.raises(ApiError):
         asyncio.run(execute(client, observed.job, plan(observed, SETTINGS, START), START))  # type: ignore[arg-type]
     assert client.writes == ["LoRAAdapter"]
@@ -93,10 +93,29 @@ def test_a_refused_child_becomes_a_status() -> None:
     assert client.statuses[0]["status"]["failure"]["reason"] == "QuotaExceeded"
 
 
+def finished() -> Observed:
+    """Return what is seen of a training that has just ended."""
+    return training().see_work(Stage.TRAIN, ended(0, TRAIN_DONE), complete=True).observed
+
+
+def test_of_a_new_job_nothing_is_told_before_its_first_object_is_there() -> None:
+    client, observer = RecordingClient(), FixedObserver(World.of().observed)
+    reconciler = LoRAJobReconciler(client, observer, SETTINGS, lambda: START)  # type: ignore[arg-type]
+    assert asyncio.run(reconciler.reconcile("team-a", "support-bot")) == 1.0
+    assert client.writes == ["Job"]
+
+    observer.observed = accepted().see(job=World.of().job).observed
+    asyncio.run(reconciler.reconcile("team-a", "support-bot"))
+    assert observer.asked == [None, EVERYTHING]
+    assert client.writes == ["Job", "status"]
+    asyncio.run(reconciler.reconcile("team-a", "support-bot"))
+    assert observer.asked[-1] is None, "the status says it now"
+
+
 def test_the_finalizer_comes_first_and_goes_last() -> None:
     client = RecordingClient()
     reconcile(client, World.of(deletionPolicy="Delete").observed)
-    assert client.writes == ["finalizers ['lora-operator.io/artifacts']", "Job", "status"]
+    assert client.writes == ["finalizers ['lora-operator.io/artifacts']", "Job"]
 
     world = training(deletionPolicy="Delete")
     world.see(job=replace(world.job, deleting=True)).settle().gone().settle()
@@ -116,8 +135,7 @@ def test_an_object_that_somebody_made_meanwhile_is_looked_at() -> None:
 
 
 def test_the_status_is_for_this_very_object() -> None:
-    client = RecordingClient()
-    observed = World.of().observed
+    client, observed = RecordingClient(), finished()
     reconcile(client, observed)
     assert client.statuses[0]["metadata"]["uid"] == observed.job.uid
 

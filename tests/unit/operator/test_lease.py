@@ -137,7 +137,7 @@ def test_a_second_replica_waits_as_long_as_the_lease_lasts() -> None:
     assert first.leadership.is_held()
     started = second.now
     second.acquire()
-    assert 15 <= second.now - started <= 18
+    assert 15 <= second.now - started <= 15.2
     assert store.holder == second.leadership.identity
 
 
@@ -174,7 +174,7 @@ def test_of_two_that_decide_the_same_one_gets_it() -> None:
 
     store.before_write = another_is_quicker
     slower.acquire()
-    assert slower.now - 1000.0 > 15, "it waited for the end of the other's Lease"
+    assert slower.now - 1000.0 >= 15, "it waited for the end of the other's Lease"
 
 
 def test_a_leader_that_cannot_renew_is_one_for_ten_seconds() -> None:

@@ -395,7 +395,7 @@ class TestRemoval:
     ("state", "read"),
     [
         (World.of, set()),
-        (accepted, {"preflight", "train"}),
+        (accepted, {"preflight"}),
         (preflight_passed, {"train"}),
         (training, {"train"}),
         (succeeded, {"adapter"}),

@@ -23,7 +23,7 @@ def owned(uid: str = UID, name: str = "support-bot", **meta: Any) -> dict[str, A
     [
         (owned(), Ownership.OURS),
         (owned(uid="older"), Ownership.LEFTOVER),
-        (owned(deletionTimestamp="2026-01-01T00:00:00Z"), Ownership.LEFTOVER),
+        (owned(deletionTimestamp="2026-01-01T00:00:00Z"), Ownership.GOING),
         (owned(uid="x", name="other"), Ownership.FOREIGN),
         ({"metadata": {"name": "x"}}, Ownership.FOREIGN),
     ],

@@ -1,6 +1,7 @@
 """What the API server refuses: which rule of the namespace it was, what it wants, and which field gives it.
 
-The messages were copied from a cluster of version 1.36; that of a webhook that refuses from its source.
+The messages were copied from a cluster of version 1.36; those of a webhook that refuses and of quotas that are new
+or missing come from its source.
 """
 
 import pytest
@@ -9,6 +10,7 @@ from lora_operator.domain.errors import RefusedError
 from lora_operator.domain.refusals import explain_refusal
 from lora_operator.domain.waiting import blocked
 from support.failures import BY_ITSELF, assert_words, job, spec
+from support.world import ended
 
 CREATING = 'Error creating: pods "support-bot-1-train-" is forbidden: '
 SILENT = (
@@ -65,6 +67,18 @@ REFUSED: dict[str, tuple[str, str, list[str], list[str]]] = {
         ['the quota "gpus"', "must specify limits.cpu for: trainer"],
         ["spec.resources.cpu", "LimitRange"],
     ),
+    "a quota that is new": (
+        CREATING + "status unknown for quota: gpus, resources: requests.nvidia.com/gpu",
+        "QuotaExceeded",
+        ['the quota "gpus"', "being counted"],
+        ["wait a moment"],
+    ),
+    "a quota that must be there": (
+        CREATING + "insufficient quota to consume: requests.nvidia.com/gpu",
+        "QuotaExceeded",
+        ["covers requests.nvidia.com/gpu, and there is none"],
+        ["have a ResourceQuota for it made"],
+    ),
     "a LimitRange": (
         CREATING + "[maximum cpu usage per Container is 1, but limit is 2, maximum memory usage per Container is 1Gi, "
         "but limit is 4Gi]",
@@ -115,6 +129,12 @@ def test_a_pod_that_is_refused(message: str, reason: str, words: list[str], hint
     assert_words(stall.as_failure(), words, [*hint, BY_ITSELF])
 
 
+def test_the_pod_after_a_disruption_may_be_refused_too() -> None:
+    stall = blocked(job(ended(75), failed_create=CREATING + "no PriorityClass with name missing was found"), spec())
+    assert stall is not None
+    assert stall.reason == "PodRefused"
+
+
 @pytest.mark.parametrize(
     ("status", "message", "reason", "words"),
     [
@@ -146,3 +166,10 @@ def test_an_object_that_is_refused(status: int, message: str, reason: str, words
     assert stall.reason == reason
     assert stall.hint
     assert_words(stall.as_failure(), words, [])
+
+
+def test_a_long_refusal_is_cut() -> None:
+    long = 'admission webhook "scan.example" denied the request: ' + "CVE-2026-0001 " * 1000
+    message = explain_refusal(RefusedError(status=403, subject="Job x", message=long)).message
+    assert len(message) < 2000
+    assert message.endswith("…")

@@ -27,15 +27,30 @@ def test_the_shortest_job_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"suspend": True},
+        {"deletionPolicy": "Delete"},
+        {"resources": {"gpus": 8, "nodes": 4, "gpuResourceName": "nvidia.com/mig-1g.10gb"}},
+        {"scheduling": {"queueName": "team-a", "priorityClassName": "low"}},
+        {"failurePolicy": {"maxFailures": 9, "maxDisruptions": 9, "activeDeadlineSeconds": 60}},
+        {"ttlSecondsAfterFinished": 60},
+        {"preflight": {"enabled": False}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_is_the_business_of_the_operator_is_no_problem_here(tmp_path, changes):
+    assert read(tmp_path, SPEC | changes).spec
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"suspend": True}, "spec.suspend: True is not supported yet; remove it"),
-        ({"deletionPolicy": "Delete"}, "spec.deletionPolicy: Delete is not supported yet; use Retain"),
         ({"lora": {"rank": 0}}, "spec.lora.rank: Input should be greater than or equal to 1"),
         ({"learningRate": 1}, "spec.learningRate: Extra inputs are not permitted"),
     ],
 )
-def test_a_wrong_or_unsupported_field_is_named(tmp_path, changes, words):
+def test_a_wrong_field_is_named(tmp_path, changes, words):
     with pytest.raises(TrainerError) as caught:
         read(tmp_path, SPEC | changes)
     assert caught.value.exit_code == ExitCode.INVALID_REQUEST
@@ -47,7 +62,7 @@ def test_a_missing_job_file_is_an_invalid_request(tmp_path):
         read_job(tmp_path / "none.json")
 
 
-@pytest.mark.parametrize("arguments", [[], ["cleanup"], ["train", "--jobs", "x"]])
+@pytest.mark.parametrize("arguments", [[], ["clean"], ["train", "--jobs", "x"]])
 def test_a_wrong_command_line_is_an_invalid_request(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         cli._parse(arguments)

@@ -4,11 +4,12 @@ import errno
 import json
 
 import pytest
+import torch
 
 from lora_api.exit_codes import ExitCode
 from lora_api.messages import TerminationMessage
 from lora_api.names import TERMINATION_MESSAGE_BYTES
-from lora_trainer.errors import TrainerError, bad_data
+from lora_trainer.errors import LostTouchError, TrainerError, bad_data
 from lora_trainer.termination import as_trainer_error, failure_message, write_termination_message
 
 SECRET = "zebra-stripes"
@@ -57,3 +58,34 @@ def test_a_laptop_gets_a_line_on_stderr_and_no_file(tmp_path, capsys):
     write_termination_message(TerminationMessage(reason="BadData", message="what", hint="fix"), path)
     assert capsys.readouterr().err == "lora-trainer: BadData: what (fix)\n"
     assert not path.exists()
+
+
+GLOO = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer")
+
+
+@pytest.mark.parametrize(
+    ("error", "processes", "lost"),
+    [
+        (GLOO, 2, True),
+        (torch.distributed.DistNetworkError("The client socket has timed out"), 2, True),
+        (torch.distributed.DistBackendError("NCCL error: remote process exited"), 2, True),
+        (GLOO, 1, False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 2, False),
+        (bad_data("what"), 2, False),
+        (torch.OutOfMemoryError("CUDA out of memory"), 2, False),
+    ],
+    ids=[
+        "gloo",
+        "rendezvous",
+        "NCCL",
+        "one process alone",
+        "another error of torch",
+        "a foreseen end",
+        "out of memory",
+    ],
+)
+def test_a_broken_collective_is_the_consequence_of_another_end(error, processes, lost, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    found = as_trainer_error(error)
+    assert isinstance(found, LostTouchError) is lost
+    assert (found.exit_code == ExitCode.INTERRUPTED) is lost

@@ -123,7 +123,9 @@ def _quantization(folder: Path, dtype: torch.dtype, spec: LoRAJobSpec, labels: l
 def _outline(folder: Path, spec: LoRAJobSpec, labels: list[str]) -> PreTrainedModel:
     """Return the model of a task without weights."""
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, **_label_settings(labels))
+        config = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, **_label_settings(labels)
+        )
         with torch.device("meta"):
             outline: PreTrainedModel = getattr(transformers, rules_of(spec).auto_model).from_config(config)
     except (ValueError, KeyError, ImportError) as error:

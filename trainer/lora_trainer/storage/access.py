@@ -18,7 +18,7 @@ from lora_api.sources import Storage as StorageSpec
 from lora_trainer.errors import TrainerError, internal, invalid_request
 from lora_trainer.storage.hub import Hub
 from lora_trainer.storage.local import Claims, LocalFiles
-from lora_trainer.storage.location import Location, RemoteFile, Sink, Source
+from lora_trainer.storage.location import Location, RemoteFile, Removal, Sink, Source
 from lora_trainer.storage.s3 import S3
 from lora_trainer.storage.web import Web
 
@@ -104,6 +104,14 @@ class Storage:
     def delete_all(self, folder: Location) -> None:
         """Remove every file below a folder; no error when there is none."""
         self._sink(folder).delete_all(folder)
+
+    def clear(self, folder: Location, first: str, alive: Callable[[], None]) -> Removal:
+        """Remove a folder with all below it, also what listings leave out; the files named `first` before all others.
+
+        Whenever it is cut off, doing it again finishes it. Nothing beside the folder is touched. `alive` is called now
+        and then; it may raise.
+        """
+        return self._sink(folder).clear(folder, first, alive)
 
     def _fetch(self, folder: Location, path: str, size: int, target: Path) -> Path:
         local = target / path

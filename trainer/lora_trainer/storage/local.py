@@ -8,7 +8,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256 as new_sha256
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from lora_api.exit_codes import ExitCode
 from lora_trainer.errors import TrainerError, internal, invalid_request, not_found
-from lora_trainer.storage.location import AlreadyExistsError, Location, RemoteFile
+from lora_trainer.storage.location import AlreadyExistsError, Location, RemoteFile, Removal
 
 _PART = ".part"
 """End of the hidden names of what is not finished or being removed; no listing has them."""
@@ -113,6 +113,26 @@ class LocalFiles(_MountedFiles):
             path = self.path(folder)
             if path.is_dir():
                 shutil.rmtree(path.rename(_hidden(path)))  # gone at once, however long the removal takes
+
+    def clear(self, folder: Location, first: str, alive: Callable[[], None]) -> Removal:
+        """Remove a folder with all below it, also unfinished files; the files named `first` before all others.
+
+        In its place and without a new name, so that doing it again finds what is left. A link is removed, and not what
+        it leads to.
+        """
+        with _explained(folder):
+            path = self.path(folder)
+            if path.is_symlink():
+                path.unlink()
+                return Removal(files=1)
+            found = [Path(at, name) for at, _, names in os.walk(path, onerror=_raise_unless_missing) for name in names]
+            removal = Removal(len(found), sum(each.lstat().st_size for each in found))
+            for each in sorted(found, key=lambda each: each.name != first):
+                alive()
+                each.unlink(missing_ok=True)
+            if path.exists():
+                shutil.rmtree(path)
+            return removal
 
     def path(self, location: Location) -> Path:
         """Return the path of a location."""

@@ -4,6 +4,7 @@ A place is a URI together with the field of the job that it came from, so that e
 Nothing here opens a connection or a file.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -59,6 +60,15 @@ class RemoteFile(NamedTuple):
     """Another content has another one. What it is made of differs between the backends."""
 
 
+class Removal(NamedTuple):
+    """What was removed."""
+
+    files: int = 0
+    bytes: int = 0
+    versions_stay: bool = False
+    """Whether the store keeps older versions of what was removed."""
+
+
 class AlreadyExistsError(Exception):
     """A conditional write found a file in its place."""
 
@@ -93,3 +103,9 @@ class Sink(Source, Protocol):
 
     def delete_all(self, folder: Location) -> None:
         """Remove every file below a folder; no error when there is none."""
+
+    def clear(self, folder: Location, first: str, alive: Callable[[], None]) -> Removal:
+        """Remove a folder with all below it, also what listings leave out; the files named `first` before all others.
+
+        Whenever it is cut off, doing it again finishes it. `alive` is called now and then; it may raise.
+        """

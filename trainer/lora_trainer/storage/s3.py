@@ -6,7 +6,7 @@ within a minute. Credentials are found by boto3's ordinary chain and never looke
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from lora_api.exit_codes import ExitCode
 from lora_api.sources import Storage as StorageSpec
 from lora_trainer.errors import TrainerError, invalid_request, not_found
-from lora_trainer.storage.location import AlreadyExistsError, Location, RemoteFile
+from lora_trainer.logs import warn
+from lora_trainer.storage.location import AlreadyExistsError, Location, RemoteFile, Removal
 
 # Three attempts of at most 5 s to connect and 20 s of silence, with about 3 s between them: 53 s for a dead endpoint
 # that refuses nothing and answers nothing.
@@ -72,15 +73,7 @@ class S3:
 
     def list_files(self, folder: Location) -> list[RemoteFile]:
         """Return every object below a folder, ordered by path; empty when there is none."""
-        prefix = f"{folder.key}/" if folder.key else ""
-        with _explained(folder):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=folder.bucket, Prefix=prefix)
-            files = [
-                RemoteFile(each["Key"].removeprefix(prefix), each["Size"], each.get("ETag", "").strip('"'))
-                for page in pages
-                for each in page.get("Contents", [])
-            ]
-        return sorted(file for file in files if file.path and not file.path.endswith("/"))
+        return [file for file in self._objects(folder) if file.path and not file.path.endswith("/")]
 
     def read(self, file: Location, start: int | None = None, length: int | None = None) -> bytes:
         """Return the content of an object, or `length` bytes of it from `start`."""
@@ -130,13 +123,68 @@ class S3:
 
     def delete_all(self, folder: Location) -> None:
         """Remove every object below a folder; no error when there is none."""
-        keys = [{"Key": (folder / file.path).key} for file in self.list_files(folder)]
-        for start in range(0, len(keys), _KEYS_A_DELETION):
-            batch = {"Objects": keys[start : start + _KEYS_A_DELETION], "Quiet": True}
+        self._delete_objects(folder, self.list_files(folder))
+
+    def clear(self, folder: Location, first: str, alive: Callable[[], None]) -> Removal:
+        """Remove every object below a folder, also those that stand for folders; the files named `first` before others.
+
+        Of a versioned bucket the current versions go. Raises 69 when something new came meanwhile.
+        """
+        found = self._objects(folder)
+        firsts = [each for each in found if each.path.rpartition("/")[2] == first]
+        others = [each for each in found if each.path.rpartition("/")[2] != first]
+        # Two calls, because a deletion of many keys has no order within it.
+        marked = self._delete_objects(folder, firsts, alive)
+        marked |= self._delete_objects(folder, others, alive)
+        self._drop_unfinished(folder)
+        if new := len(self._objects(folder)):
+            message = f"{folder}: {new} files came while the others were removed"
+            raise TrainerError(ExitCode.SERVICE_UNAVAILABLE, message, "it is tried again; end whatever writes there")
+        return Removal(len(found), sum(each.size for each in found), marked)
+
+    def _objects(self, folder: Location) -> list[RemoteFile]:
+        """Return every object below a folder, ordered by path, also those that only stand for a folder."""
+        prefix = _prefix(folder)
+        with _explained(folder):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=folder.bucket, Prefix=prefix)
+            return sorted(
+                RemoteFile(each["Key"].removeprefix(prefix), each["Size"], each.get("ETag", "").strip('"'))
+                for page in pages
+                for each in page.get("Contents", [])
+            )
+
+    def _delete_objects(
+        self, folder: Location, files: list[RemoteFile], alive: Callable[[], None] = lambda: None
+    ) -> bool:
+        """Remove objects below a folder; return whether the bucket keeps their older versions."""
+        prefix, marked = _prefix(folder), False
+        for start in range(0, len(files), _KEYS_A_DELETION):
+            alive()
+            batch = [{"Key": prefix + each.path} for each in files[start : start + _KEYS_A_DELETION]]
             with _explained(folder):
-                answer = self._client.delete_objects(Bucket=folder.bucket, Delete=batch)
-            for refused in answer.get("Errors", [])[:1]:
-                raise invalid_request(f"{folder}: S3 did not remove it ({refused.get('Code')})", "check its policy")
+                answer = self._client.delete_objects(Bucket=folder.bucket, Delete={"Objects": batch})
+                for refused in answer.get("Errors", []):
+                    if refused.get("Code") != "NoSuchKey":
+                        raise ClientError({"Error": refused}, "DeleteObjects")
+            marked |= any(each.get("DeleteMarker") for each in answer.get("Deleted", []))
+        return marked
+
+    def _drop_unfinished(self, folder: Location) -> None:
+        """Drop the parts of uploads that were cut off, which no listing shows and every bill does.
+
+        An identity may lack the right to do so; then it is told, and nothing else is worse for it.
+        """
+        try:
+            with _explained(folder):
+                pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                    Bucket=folder.bucket, Prefix=_prefix(folder)
+                )
+                for each in [each for page in pages for each in page.get("Uploads", [])]:
+                    self._client.abort_multipart_upload(
+                        Bucket=folder.bucket, Key=each["Key"], UploadId=each["UploadId"]
+                    )
+        except TrainerError as error:
+            warn("parts of unfinished uploads may stay", uri=folder.uri, reason=error.message)
 
 
 def explain(error: Exception, location: Location) -> TrainerError:
@@ -176,6 +224,11 @@ def _no_permission(message: str) -> TrainerError:
         "spec.scheduling.serviceAccountName) the right to this URI"
     )
     return TrainerError(ExitCode.NO_PERMISSION, message, hint)
+
+
+def _prefix(folder: Location) -> str:
+    """Return what the keys below a folder begin with; the slash keeps out neighbours whose names begin alike."""
+    return f"{folder.key}/" if folder.key else ""
 
 
 @contextmanager

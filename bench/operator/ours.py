@@ -1,0 +1,105 @@
+"""This project's operator as its manifests install it: its own ServiceAccount and rights, a process of its own."""
+
+import sys
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.operator.cluster import Cluster, service_account
+from bench.operator.contender import IMAGE, Contender, Document, Kind, condition
+from bench.operator.process import Process
+from bench.operator.stages import LIFE_LABEL, SHORT, adapter_uri
+from generate.install import install_objects
+from support.apiserver import free_port
+from support.samples import DIGEST, lorajob
+from support.wait import wait_for
+
+_NAMESPACE, _ACCOUNT = "lora-system", "lora-operator"
+USER, GROUPS = service_account(_NAMESPACE, _ACCOUNT)
+_NOT_INSTALLED = ("Deployment",)
+"""It runs beside the benchmark instead, where its memory can be seen."""
+
+
+class Ours(Contender):
+    """The operator of this project."""
+
+    name = "lora-operator"
+    users = frozenset({USER})
+    resource = "/apis/lora-operator.io/v1alpha1/lorajobs"
+
+    def __init__(self, cluster: Cluster, profile: Path | None = None) -> None:
+        """Install it. With `profile` it runs under cProfile, and its costs go there when it ends."""
+        self._cluster = cluster
+        self._profile = profile
+        self.processes: Sequence[Process] = ()
+        cluster.apply([each for each in install_objects() if each["kind"] not in _NOT_INSTALLED])
+
+    def start(self) -> None:
+        """Start it, and return when its probe passes."""
+        self._health, self._metrics = free_port(), free_port()
+        module = ["-m", "lora_operator.app.main"]
+        if self._profile:
+            module = ["-m", "cProfile", "-o", str(self._profile), *module]
+        command = [
+            *(sys.executable, *module, "--trainer-image", IMAGE, "--progress", "direct", "--listen", "127.0.0.1"),
+            *("--health-port", str(self._health), "--metrics-port", str(self._metrics)),
+        ]
+        variables = {"KUBECONFIG": str(self._cluster.kubeconfig(USER))}
+        process = Process("lora-operator", command, self._cluster.folder, variables)
+        self.processes = (process,)
+
+        def healthy() -> bool:
+            process.check()
+            return bool(self._read(self._health, "/healthz"))
+
+        wait_for("a healthy operator", healthy, seconds=60)
+
+    def stop(self) -> None:
+        """End it."""
+        for process in self.processes:
+            process.terminate()
+        self.processes = ()
+
+    def kill(self) -> None:
+        """End it as a lost node would."""
+        for process in self.processes:
+            process.kill()
+
+    def job(self, name: str, kind: Kind) -> Document:
+        """Return a LoRAJob."""
+        labels = {LIFE_LABEL: SHORT} if kind.short else {}
+        changes = {
+            "output": {"uri": "s3://bench"},
+            "preflight": {"enabled": kind.preflight},
+            "adapter": {"create": kind.adapter},
+            "resources": {"gpus": 1, "cpu": "1", "memory": "16Gi"},
+            "pod": {"labels": labels},
+        }
+        return lorajob(name, **changes)
+
+    def is_running(self, job: Document) -> bool:
+        """Return whether the job says that its pod trains."""
+        return condition(job, "Running") == "True"
+
+    def is_done(self, job: Document) -> bool:
+        """Return whether the job has its own adapter in its status."""
+        adapter = (job.get("status") or {}).get("adapter") or {}
+        found = (adapter.get("digest"), adapter.get("uri"))
+        return condition(job, "Succeeded") == "True" and found == (DIGEST, adapter_uri(job["metadata"]["name"]))
+
+    def passes(self) -> float:
+        """Return the finished passes over LoRAJobs since the start, or -1 while more are waiting."""
+        values: dict[str, float] = {}
+        for line in self._read(self._metrics, "/metrics").splitlines():
+            if line.startswith(("loraop_reconcile_total{", "loraop_workqueue_depth")):
+                name, _, value = line.rpartition(" ")
+                values[name] = float(value)
+        waiting = values.pop("loraop_workqueue_depth", 1.0)
+        return -1.0 if waiting else sum(value for name, value in values.items() if 'kind="LoRAJob"' in name)
+
+    def _read(self, port: int, path: str) -> str:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            return ""
