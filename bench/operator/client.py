@@ -88,3 +88,18 @@ async def until(
         if loop.time() > deadline:
             raise RuntimeError(f"not within {seconds:.0f} s: {what}")
         await asyncio.sleep(interval)
+
+
+async def read(port: int, path: str) -> str:
+    """Return what a program beside this one says on a port; nothing while it does not listen, or refuses."""
+    try:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as answer:
+            return await answer.text() if answer.ok else ""
+    except (aiohttp.ClientError, OSError):
+        return ""
+
+
+def read_metrics(text: str) -> dict[str, float]:
+    """Return the values of a page of Prometheus' format, by name and labels."""
+    lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}

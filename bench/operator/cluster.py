@@ -80,6 +80,10 @@ class Cluster:
         for each in self._processes:
             each.check()
 
+    def cpu_seconds(self) -> dict[str, float]:
+        """Return the processor seconds of each of its programs until now."""
+        return {each.name: each.cpu_seconds() for each in self._processes}
+
     def start(self, users: Mapping[str, tuple[str, ...]], nodes: int) -> None:
         """Start everything. `users` are names and groups of those who come besides."""
         everyone = {

@@ -33,12 +33,19 @@ class Contender(Protocol):
     resource: str
     """API path of its jobs below the namespace: group, version and plural."""
     processes: Sequence[Process]
+    has_preflight: bool
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Start it, and return when it is ready."""
 
     def stop(self) -> None:
         """End it in order."""
+
+    def kill(self) -> None:
+        """End it as a lost node would."""
+
+    async def is_in_sync(self, jobs: int) -> bool:
+        """Return whether it has looked at so many jobs since its start, and has nothing left to do."""
 
     def job(self, name: str, kind: Kind) -> Document:
         """Return the job of a name."""

@@ -1,10 +1,10 @@
 """This project's operator as its manifests install it: its own ServiceAccount and rights, a process of its own."""
 
 import sys
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.operator.client import read, read_metrics, until
 from bench.operator.cluster import Cluster, service_account
 from bench.operator.contender import IMAGE, Contender, Document, Kind, condition
 from bench.operator.process import Process
@@ -12,7 +12,6 @@ from bench.operator.stages import LIFE_LABEL, SHORT, adapter_uri
 from generate.install import install_objects
 from support.apiserver import free_port
 from support.samples import DIGEST, lorajob
-from support.wait import wait_for
 
 _NAMESPACE, _ACCOUNT = "lora-system", "lora-operator"
 USER, GROUPS = service_account(_NAMESPACE, _ACCOUNT)
@@ -26,20 +25,23 @@ class Ours(Contender):
     name = "lora-operator"
     users = frozenset({USER})
     resource = "/apis/lora-operator.io/v1alpha1/lorajobs"
+    has_preflight = True
 
     def __init__(self, cluster: Cluster, profile: Path | None = None) -> None:
-        """Install it. With `profile` it runs under cProfile, and its costs go there when it ends."""
+        """Install it. With `profile` it runs under cProfile, and its costs go to that folder whenever it ends."""
         self._cluster = cluster
         self._profile = profile
+        self._starts = 0
         self.processes: Sequence[Process] = ()
         cluster.apply([each for each in install_objects() if each["kind"] not in _NOT_INSTALLED])
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Start it, and return when its probe passes."""
         self._health, self._metrics = free_port(), free_port()
         module = ["-m", "lora_operator.app.main"]
         if self._profile:
-            module = ["-m", "cProfile", "-o", str(self._profile), *module]
+            module = ["-m", "cProfile", "-o", str(self._profile / f"{self._starts}.prof"), *module]
+        self._starts += 1
         command = [
             *(sys.executable, *module, "--trainer-image", IMAGE, "--progress", "direct", "--listen", "127.0.0.1"),
             *("--health-port", str(self._health), "--metrics-port", str(self._metrics)),
@@ -48,11 +50,11 @@ class Ours(Contender):
         process = Process("lora-operator", command, self._cluster.folder, variables)
         self.processes = (process,)
 
-        def healthy() -> bool:
+        async def healthy() -> bool:
             process.check()
-            return bool(self._read(self._health, "/healthz"))
+            return bool(await read(self._health, "/healthz"))
 
-        wait_for("a healthy operator", healthy, seconds=60)
+        await until("a healthy operator", healthy, seconds=60, interval=0.1, cluster=self._cluster)
 
     def stop(self) -> None:
         """End it."""
@@ -87,19 +89,8 @@ class Ours(Contender):
         found = (adapter.get("digest"), adapter.get("uri"))
         return condition(job, "Succeeded") == "True" and found == (DIGEST, adapter_uri(job["metadata"]["name"]))
 
-    def passes(self) -> float:
-        """Return the finished passes over LoRAJobs since the start, or -1 while more are waiting."""
-        values: dict[str, float] = {}
-        for line in self._read(self._metrics, "/metrics").splitlines():
-            if line.startswith(("loraop_reconcile_total{", "loraop_workqueue_depth")):
-                name, _, value = line.rpartition(" ")
-                values[name] = float(value)
-        waiting = values.pop("loraop_workqueue_depth", 1.0)
-        return -1.0 if waiting else sum(value for name, value in values.items() if 'kind="LoRAJob"' in name)
-
-    def _read(self, port: int, path: str) -> str:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-                return str(answer.read().decode())
-        except OSError:
-            return ""
+    async def is_in_sync(self, jobs: int) -> bool:
+        """Return whether each job had a pass since the start, and none waits for another."""
+        values = read_metrics(await read(self._metrics, "/metrics"))
+        known = sum(value for name, value in values.items() if name.startswith("loraop_lorajobs{"))
+        return known == jobs and values.get("loraop_workqueue_depth") == 0

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_MIB = 1024
-"""KiB."""
+_KIB, _MB = 1024, 1e6
 _LAST_WORDS = 1500
 _DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
@@ -61,13 +60,9 @@ class Process:
         fields = self._read("stat").rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
-    def rss_mib(self) -> float:
-        """Return the resident memory."""
-        return _field(self._read("status"), "VmRSS") / _MIB
-
-    def pss_mib(self) -> float:
-        """Return the resident memory with pages that others use too counted by their share."""
-        return _field(self._read("smaps_rollup"), "Pss") / _MIB
+    def rss_mb(self) -> float:
+        """Return the resident memory in MB."""
+        return _field(self._read("status"), "VmRSS") * _KIB / _MB
 
     def _read(self, name: str) -> str:
         self.check()

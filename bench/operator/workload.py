@@ -10,6 +10,7 @@ from bench.operator.audit import Request, by_kind
 from bench.operator.client import Api, until
 from bench.operator.cluster import Cluster
 from bench.operator.contender import Contender, Document, Kind, collection, owner_of
+from bench.operator.usage import NOTHING, Usage, usage
 from bench.trainer.report import say
 
 _JOBS = "/apis/batch/v1/jobs"
@@ -32,8 +33,8 @@ class Measured:
     """Seconds from a user's request to the answer to the creation of its first child Job, in order."""
     to_end: float = 0.0
     """Seconds from the first request until all jobs were seen done, or running."""
-    cpu: float = 0.0
-    """Processor seconds of all processes of the contender."""
+    used: Usage = NOTHING
+    """Processor seconds from the first request until the contender was quiet."""
     writes: Counter[str] = field(default_factory=Counter)
     """Requests that asked for a change, by verb and resource."""
     refused: Counter[str] = field(default_factory=Counter)
@@ -45,10 +46,9 @@ class Measured:
         """Return a percentile of the latencies: the least one that so many do not exceed."""
         return self.latencies[min(len(self.latencies) - 1, round(share * len(self.latencies)))]
 
-    @property
-    def writes_a_job(self) -> float:
-        """Writes for each job."""
-        return self.writes.total() / self.jobs
+    def a_job(self, requests: Counter[str]) -> float:
+        """Return requests for each job."""
+        return requests.total() / self.jobs
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class Stage:
     contender: Contender
     namespaces: tuple[str, ...]
 
-    def cpu(self) -> float:
-        """Return the processor seconds of the contender until now."""
-        return sum(each.cpu_seconds() for each in self.contender.processes)
+    def usage(self) -> Usage:
+        """Return the processor seconds until now."""
+        return usage(self.cluster, self.contender)
 
     def check(self) -> None:
         """Raise RuntimeError if anything has ended."""
@@ -96,7 +96,7 @@ async def stage(cluster: Cluster, api: Api, contender: Contender, prefix: str, c
         await until(
             "a default account", lambda at=accounts: _is_full(api, at), seconds=60, interval=0.1, cluster=cluster
         )
-    contender.start()
+    await contender.start()
     try:
         yield Stage(cluster, api, contender, namespaces)
         await _clear(cluster, api, contender, namespaces)
@@ -106,16 +106,16 @@ async def stage(cluster: Cluster, api: Api, contender: Contender, prefix: str, c
 
 async def burst(on: Stage, kind: Kind, count: int) -> Measured:
     """Create jobs as fast as the server takes them; wait until each is done, or runs if it does not end."""
-    mark, cpu = on.cluster.audit.mark(), on.cpu()
+    mark, before = on.cluster.audit.mark(), on.usage()
     await on.api.create_all(_new(on, kind, range(count)))
     say(f"{on.contender.name}: {count:,} jobs created")
     await _finish(on, kind, count)
-    return _measure(on, mark, cpu, count)
+    return _measure(on, mark, before, count)
 
 
 async def rate(on: Stage, kind: Kind, a_second: float, count: int) -> Measured:
     """Create jobs one after the other, at a steady rate whatever the server does; wait until each is done."""
-    mark, cpu = on.cluster.audit.mark(), on.cpu()
+    mark, before = on.cluster.audit.mark(), on.usage()
     loop = asyncio.get_running_loop()
     started, tasks = loop.time(), []
     for number, (path, document) in enumerate(_new(on, kind, range(count))):
@@ -124,7 +124,7 @@ async def rate(on: Stage, kind: Kind, a_second: float, count: int) -> Measured:
     await asyncio.gather(*tasks)
     say(f"{on.contender.name}: {count:,} jobs created")
     await _finish(on, kind, count)
-    return _measure(on, mark, cpu, count)
+    return _measure(on, mark, before, count)
 
 
 async def _finish(on: Stage, kind: Kind, count: int) -> None:
@@ -157,8 +157,8 @@ def _new(on: Stage, kind: Kind, numbers: Iterable[int]) -> list[tuple[str, Docum
     return made
 
 
-def _measure(on: Stage, mark: int, cpu: float, count: int) -> Measured:
-    used = on.cpu() - cpu
+def _measure(on: Stage, mark: int, before: Usage, count: int) -> Measured:
+    used = on.usage() - before
     requests = on.cluster.audit.since(mark)
     plural = on.contender.resource.rpartition("/")[2]
     asked = {each.name: each for each in requests if (each.verb, each.resource) == ("create", plural)}
@@ -177,7 +177,7 @@ def _measure(on: Stage, mark: int, cpu: float, count: int) -> Measured:
         creating=max(each.answered for each in asked.values()) - first,
         latencies=sorted(children[name] - each.received for name, each in asked.items()),
         to_end=max(each.answered for each in own) - first,
-        cpu=used,
+        used=used,
         writes=by_kind(writes),
         refused=by_kind(each for each in writes if not each.succeeded),
         reads=by_kind(each for each in own if not each.is_write),

@@ -29,14 +29,16 @@ class Operator:
         name: str = "operator",
         elected: bool = False,
         port: int = 0,
+        kubeconfig: Path | None = None,
     ) -> None:
-        """Start it. `elected` is one of several replicas; `port` is another way to the API server."""
+        """Start it. `elected` is one of several replicas; `port` or `kubeconfig` is another way to the API server."""
         self._server = server
         self._namespace = namespace
         self._folder = folder
         self._name = name
         self._elected = elected
         self._port = port
+        self._given_kubeconfig = kubeconfig
         self.log = folder / f"{name}.log"
         self.health_port = free_port()
         self.metrics_port = free_port()
@@ -58,6 +60,8 @@ class Operator:
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
     def _kubeconfig(self) -> Path:
+        if self._given_kubeconfig:
+            return self._given_kubeconfig
         if not self._port:
             return self._server.operator_kubeconfig
         config = yaml.safe_load(self._server.operator_kubeconfig.read_text())
@@ -109,6 +113,10 @@ class Operator:
         """Kill the process as a lost node would."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(timeout=10)
+
+    def shoot(self) -> None:
+        """Kill the process and do not wait for its end."""
+        self.process.send_signal(signal.SIGKILL)
 
     def restart(self) -> None:
         """Start it again after it was killed."""

@@ -19,7 +19,7 @@ from aiohttp import web
 from support.apiserver import ApiServer, free_port
 
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_HOP_BY_HOP = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-encoding"})
+_HOP_BY_HOP = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 
 
 @dataclass
@@ -94,7 +94,7 @@ class WriteGate:
         if hit and not hit.after:
             hit.kill()
             raise web.HTTPServiceUnavailable
-        body = await request.read()
+        body = await request.read() or None
         async with session.request(
             request.method,
             request.rel_url,

@@ -51,14 +51,6 @@ class Alone:
     async def acquire(self) -> None:
         """Lead at once."""
 
-    def _pause(self) -> float:
-        """Return the seconds until the next look: a while, or until the Lease of the holder ends if that is sooner."""
-        pause = self._times.retry * (1 + _JITTER * random.random())  # noqa: S311 - no secret
-        seen = self._sighting
-        if seen is None or seen.record is None:
-            return pause
-        return min(pause, max(_SHORTEST, seen.since + seen.record.duration - self._clock()))
-
     async def keep(self) -> None:
         """Lead for ever."""
         await asyncio.Event().wait()
@@ -113,6 +105,14 @@ class Leadership:
         while not await self._try():
             await self._sleep(self._pause())
         _LOG.info("%s leads: it holds the Lease %s/%s", self.identity, self._namespace, self._name)
+
+    def _pause(self) -> float:
+        """Return the seconds until the next look: a while, or until the Lease of the holder ends if that is sooner."""
+        pause = self._times.retry * (1 + _JITTER * random.random())  # noqa: S311 - no secret
+        seen = self._sighting
+        if seen is None or seen.record is None:
+            return pause
+        return min(pause, max(_SHORTEST, seen.since + seen.record.duration - self._clock()))
 
     async def keep(self) -> None:
         """Renew the Lease for ever. Raises LeadershipLostError at the latest when the renew deadline has passed."""

@@ -4,7 +4,6 @@ Kueue owns the Job's `suspend`, node selector and tolerations from the moment th
 never written. A Job that Kueue suspends loses its pods, which counts as a disruption like any other.
 """
 
-from lora_api.conditions import find_condition
 from lora_api.reasons import ConditionType, Reason
 from lora_operator.domain.observed import WorkloadView, WorkView
 from lora_operator.domain.status import Draft
@@ -20,16 +19,16 @@ def mirror_queue(draft: Draft, work: WorkView, workload: WorkloadView | None) ->
     kind = ConditionType.ADMITTED
     if not work.suspended:
         return draft.condition(kind, "True", Reason.ADMITTED, f"Kueue has admitted the Job by queue {work.queue}")
-    return draft.condition(kind, "False", _why(draft, workload), _message(work, workload))
+    return draft.condition(kind, "False", _why(draft, work, workload), _message(work, workload))
 
 
-def _why(draft: Draft, workload: WorkloadView | None) -> Reason:
-    """Return why the Job waits. A job that was admitted once and waits again was evicted, whatever is left to see."""
+def _why(draft: Draft, work: WorkView, workload: WorkloadView | None) -> Reason:
+    """Return why the Job waits. One that has had a pod and waits again was evicted, whatever is left to see of it."""
     if workload is not None and workload.evicted:
         return Reason.PREEMPTED if workload.reason == _PREEMPTED else Reason.EVICTED
-    before = find_condition(draft.status.conditions, ConditionType.ADMITTED)
-    taken_back = before is not None and before.reason in (Reason.ADMITTED, Reason.EVICTED, Reason.PREEMPTED)
-    return Reason(Reason.EVICTED if before and taken_back else Reason.QUEUED)
+    attempts = draft.status.attempts
+    had_a_pod = attempts is not None and attempts.job == work.child.uid and attempts.pods > 0
+    return Reason.EVICTED if had_a_pod else Reason.QUEUED
 
 
 def _message(work: WorkView, workload: WorkloadView | None) -> str:

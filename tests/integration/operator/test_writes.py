@@ -106,7 +106,7 @@ def test_killed_at_every_write_of_the_main_path(cluster: Objects, gate: WriteGat
     for number in range(1, EXPECTED_WRITES + 1):
         for after in (False, True):
             name = f"{'after' if after else 'before'}-{number}"
-            gate.arm(number, after=after, kill=gated.kill_now)
+            gate.arm(number, after=after, kill=gated.shoot)
             outcome = MainPath(cluster, gated, name).play()
             assert gate.shot is None or number == EXPECTED_WRITES, f"{name}: {writes[number - 1]} never came"
             assert outcome == undisturbed, f"killed {name} of {writes[number - 1]}"

@@ -1,0 +1,4 @@
+"""Kubeflow Trainer with JobSet (to come)."""
+
+USERS = {}
+Trainer = None
