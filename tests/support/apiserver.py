@@ -4,6 +4,7 @@ Set LORA_TEST_KUBECONFIG to use a cluster of your own instead. Else the binaries
 from where the development cluster keeps them.
 """
 
+import json
 import os
 import secrets
 import shutil
@@ -21,6 +22,7 @@ import yaml
 
 from lora_api.crd import all_crds
 from lora_operator.cluster.permissions import OWN_NAMESPACE_RULES, RULES
+from support.audit import POLICY, writes_of
 from support.wait import wait_for
 
 _OPERATOR_USER = "lora-operator"
@@ -41,6 +43,13 @@ class ApiServer:
     """URL of its etcd; empty with a cluster of your own, as the one above."""
     process: "Restartable | None" = None
     """The API server itself, for tests that have one of their own."""
+    audit_log: Path | None = None
+    """Every request that it was asked; none with a cluster of your own."""
+
+    def writes_of_operator(self, namespace: str) -> list[str]:
+        """Return what the operator has written in a namespace, as the server's audit log has it."""
+        assert self.audit_log is not None, "a cluster of your own keeps no audit log for tests"
+        return writes_of(self.audit_log, _OPERATOR_USER, namespace)
 
     def client(self) -> kubernetes.dynamic.DynamicClient:
         """Return a client that knows every kind of the server."""
@@ -152,6 +161,8 @@ def _start_api_server(binaries: Path, folder: Path, etcd: str, processes: list[R
     (folder / "tokens.csv").write_text(tokens)
     key = folder / "service-account.key"
     subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+    policy = folder / "audit-policy.json"
+    policy.write_text(json.dumps(POLICY))
     command = [
         str(binaries / "kube-apiserver"),
         f"--etcd-servers={etcd}",
@@ -166,13 +177,16 @@ def _start_api_server(binaries: Path, folder: Path, etcd: str, processes: list[R
         f"--service-account-signing-key-file={key}",
         "--disable-admission-plugins=ServiceAccount",  # nobody here makes a default account
         "--allow-privileged=false",
+        f"--audit-policy-file={policy}",
+        f"--audit-log-path={folder / 'audit.log'}",
     ]
     processes.append(Restartable(command, folder / "kube-apiserver.log"))
     administrator, limited = folder / "kubeconfig", folder / "operator-kubeconfig"
     administrator.write_text(yaml.safe_dump(_kubeconfig(port, token)))
     limited.write_text(yaml.safe_dump(_kubeconfig(port, operator)))
     url = f"https://127.0.0.1:{port}"
-    return ApiServer(administrator, limited, str(binaries / "kubectl"), url, etcd, processes[-1])
+    log = folder / "audit.log"
+    return ApiServer(administrator, limited, str(binaries / "kubectl"), url, etcd, processes[-1], log)
 
 
 def _kubeconfig(port: int, token: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 
@@ -35,11 +35,23 @@ def main() -> None:
     """Run the operator until a signal ends it. Exits with 1 when a part of it failed."""
     config = read_config(sys.argv[1:])
     configure_logs(config.log_format, config.log_level)
+    asyncio.run(_run_and_exit(config))
+
+
+async def _run_and_exit(config: Config) -> NoReturn:
+    """Run, and end the process at once: Kopf's watches can refuse to end, and have nothing that needs an end."""
+    code = 0
     try:
-        asyncio.run(run(config))
+        await run(config)
     except Exception:
         _LOG.exception("The operator ends because a part of it failed")
-        sys.exit(1)
+        code = 1
+    _exit(code)
+
+
+def _exit(code: int) -> NoReturn:
+    logging.shutdown()
+    os._exit(code)
 
 
 async def run(config: Config) -> None:
@@ -111,8 +123,7 @@ async def _keep(leadership: Leadership | Alone) -> None:
         await leadership.keep()
     except LeadershipLostError as lost:
         _LOG.critical("This replica leads no more and ends: %s", lost)
-        logging.shutdown()
-        os._exit(1)
+        _exit(1)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

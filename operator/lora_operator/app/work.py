@@ -121,11 +121,13 @@ class Work:
         await asyncio.gather(passes, *others, return_exceptions=True)
 
     async def _watch(self, stop: asyncio.Event) -> None:
-        """Run Kopf. It raises when a watch dies."""
+        """Run Kopf until any task of it ends, and raise what ended it.
+
+        Kopf's own end is not awaited: after a dead watch it can wait for ever for the other ones.
+        """
         registry = kopf.OperatorRegistry()
         register_handlers(registry, self._queue, self._news)
         register_login(registry, self._contact)
-        ours = asyncio.all_tasks()
         tasks = await kopf.spawn_tasks(
             registry=registry,
             settings=operator_settings(),
@@ -135,7 +137,9 @@ class Work:
         )
         for each in (signal.SIGTERM, signal.SIGINT):  # Kopf took them; passes end before the watches do
             asyncio.get_running_loop().add_signal_handler(each, stop.set)
-        await kopf.run_tasks(tasks, ignored=ours)
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
 
     def _progressed(self, namespace: str, job: str) -> None:
         self._queue.add(Key(Kind.LORAJOB, namespace, job))

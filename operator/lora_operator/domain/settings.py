@@ -24,6 +24,9 @@ class Settings:
     missing_pod_interval: float = 5.0
     """Seconds until a Job without a pod is looked at again. A refused pod shows up as an event, which wakes nobody."""
 
+    queue_interval: float = 15.0
+    """Seconds until Kueue is asked again why a Job waits: its Workloads are not watched, and wake nobody."""
+
     refused_interval: float = 60.0
     """Seconds until an object that the API server refused is offered again, since a quota may have been raised."""
 

@@ -211,13 +211,14 @@ def _create(context: Context, before: Draft, after: Draft, stage: Stage) -> Step
 def _watch(context: Context, draft: Draft, work: WorkView) -> Step:
     """Wait for an active Job: its pods wake the operator, but a pod that was refused does not."""
     pod = work.newest
-    missing = context.settings.missing_pod_interval if pod is None and not work.suspended else None
+    settings = context.settings
+    missing = settings.missing_pod_interval if pod is None else None
     homeless = pod is not None and pod.unschedulable and not pod.node
     return Step(
         _scheduled(draft, pod),
         stall=blocked(work, context.job.spec),
         notice=unschedulable_failure(pod, context.job.spec) if pod and homeless else None,
-        requeue_after=missing,
+        requeue_after=settings.queue_interval if work.suspended else missing,
     )
 
 

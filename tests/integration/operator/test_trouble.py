@@ -112,3 +112,25 @@ def test_progress_of_a_pod_that_does_not_answer_is_no_trouble(cluster: Objects, 
     cluster.set_status("Pod", pod["metadata"]["name"], {"podIP": "192.0.2.1", "podIPs": [{"ip": "192.0.2.1"}]})
     cluster.wait_for_condition("support-bot", "Running", "True")
     assert "Traceback" not in operator.log.read_text()
+
+
+def test_jobs_full_of_odd_values_slow_nobody_down(cluster: Objects, operator: Operator) -> None:
+    """Weird but valid: everything as long, as deep and as strange as the CRD takes it."""
+    for number in range(20):
+        odd = {
+            "pod": {
+                "annotations": {f"example.com/{'a' * 50}-{each}": "é" * 1000 for each in range(32)},
+                "env": [{"name": f"V{each}", "value": "$(HOME) {{ x }} %s \n" * 40} for each in range(64)],
+            },
+            "dataset": {"train": {"uri": "s3://data/" + "x" * 900, "columns": {"messages": "m" * 200}}},
+            "scheduling": {"affinity": {"nodeAffinity": {"unknown": {"deep": [[[{}]]]}}}, "nodeSelector": {"a": ""}},
+        }
+        cluster.create(lorajob(f"odd-{number}", **odd))
+        cluster.create(lorajob(f"refused-{number}", pod={"labels": {"a": "not a label!"}}))
+    cluster.create(lorajob("good"))
+    cluster.wait("Job", "good-1-preflight", seconds=20)
+    cluster.run_to_success("good")
+    for number in range(20):
+        cluster.wait_for_condition(f"refused-{number}", "Stalled", "True")
+    assert operator.is_healthy()
+    assert "Traceback" not in operator.log.read_text()
