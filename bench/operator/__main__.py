@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.operator import profile, tables, trainer
+from bench.operator import profiling, tables, trainer
 from bench.operator.client import Api
 from bench.operator.cluster import running
 from bench.operator.contender import Contender
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="bench-operator-"))
     try:
         if options.profile:
-            print(asyncio.run(profile.run(folder, settings, _NODES)))
+            print(asyncio.run(profiling.run(folder, settings, _NODES)))
             return 0
         found = asyncio.run(_measure(folder, settings, options.only))
     except BaseException:

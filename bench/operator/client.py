@@ -90,10 +90,15 @@ async def until(
         await asyncio.sleep(interval)
 
 
-async def read(port: int, path: str) -> str:
-    """Return what a program beside this one says on a port; nothing while it does not listen, or refuses."""
+async def read(port: int, path: str, token: str = "") -> str:
+    """Return what a program beside this one says on a port; nothing while it does not listen, or refuses.
+
+    With a token it is asked over TLS.
+    """
+    scheme, headers = ("https", {"Authorization": f"Bearer {token}"}) if token else ("http", {})
+    address = f"{scheme}://127.0.0.1:{port}{path}"
     try:
-        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as answer:
+        async with aiohttp.ClientSession() as session, session.get(address, headers=headers, ssl=False) as answer:
             return await answer.text() if answer.ok else ""
     except (aiohttp.ClientError, OSError):
         return ""

@@ -144,8 +144,8 @@ def _rest(found: Sequence[Found]) -> Section:
             )
         ],
         [
-            f"Over {ours.seconds:.0f} s. {found[0].name} asks every running pod for its progress every 15 s "
-            f"({found[0].asked:,} answers until the end of the rest)."
+            f"Over {ours.seconds:.0f} s.",
+            f"{found[0].name} asks every running pod for its progress every 15 s: {found[0].asked:,} answers by then.",
         ],
     )
 
@@ -174,8 +174,8 @@ def _restart(found: Sequence[Found]) -> Section:
             )
         ],
         [
-            "From the start of the process until it has looked at every job and none waits; writes and reads until "
-            "35 s later."
+            "From the start of the process until it has looked at every job and none waits.",
+            "Writes and reads until 35 s later.",
         ],
     )
 

@@ -45,8 +45,11 @@ def _mark(pod: PodView) -> str:
 
 
 def _alive(newest: PodView | None) -> bool:
-    """Return whether the newest attempt has not ended. A pod that is not there any more has."""
-    return newest is not None and newest.end is None and newest.phase not in ("Failed", "Succeeded")
+    """Return whether the newest attempt has not ended. A pod that is not there any more has.
+
+    The phase decides, and not the container: between the two it is not said yet whether the pod was disrupted.
+    """
+    return newest is not None and newest.phase not in ("Failed", "Succeeded")
 
 
 def _we_end_it(work: WorkView) -> bool:
@@ -55,5 +58,4 @@ def _we_end_it(work: WorkView) -> bool:
 
 
 def _is_failure(pod: PodView) -> bool:
-    ended = pod.phase == "Failed" or (pod.end is not None and pod.end.exit_code != 0)
-    return ended and not is_disruption(pod)
+    return pod.phase == "Failed" and not is_disruption(pod)

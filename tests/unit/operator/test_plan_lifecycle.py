@@ -212,6 +212,13 @@ class TestLimits:
         world.see_work(Stage.TRAIN, running(2)).settle()
         assert world.job.status.attempts.disruptions == 1, "the same one"  # type: ignore[union-attr]
 
+    @pytest.mark.parametrize("code", [0, 75, 69])
+    def test_an_end_counts_when_the_pod_has_ended_and_not_its_container(self, code: int) -> None:
+        world = training().see_work(Stage.TRAIN, replace(ended(code), phase="Running")).settle()
+        attempts = world.job.status.attempts
+        assert attempts is not None
+        assert (attempts.failures, attempts.disruptions) == (0, 0)
+
     def test_failures_under_an_earlier_job_of_the_run_still_count(self) -> None:
         world = training(failurePolicy={"maxFailures": 3})
         world.see_work(Stage.TRAIN, ended(69), running(2), failures=1, retries=3).settle()
