@@ -118,8 +118,8 @@ CASES: dict[str, Case] = {
         },
         "DeadlineExceeded",
         None,
-        ["spec.failurePolicy.activeDeadlineSeconds, 10"],
-        ["raise it", "from its last checkpoint"],
+        ["lasted longer than spec.failurePolicy.activeDeadlineSeconds"],
+        ["raise", "from its last checkpoint"],
     ),
     # The preflight finds it.
     "spec": Case(

@@ -104,13 +104,14 @@ class Observer:
         if document is None:
             return None
         work = read_work(document, job, pods)
-        if work.pods or work.complete or work.failed or work.suspended:
+        if not work.lacks_pods:
             return work
         return read_work(document, job, pods, await self._failed_create(job, work))
 
     async def _failed_create(self, job: ObservedJob, work: WorkView) -> str:
         fields = f"involvedObject.uid={work.child.uid},reason=FailedCreate"
-        return newest_failed_create([each async for each in self._client.list(EVENTS, job.namespace, fields=fields)])
+        events = [each async for each in self._client.list(EVENTS, job.namespace, fields=fields)]
+        return newest_failed_create(events, since=work.pods[-1].created if work.pods else "")
 
     async def _adapter(self, job: ObservedJob, needed: bool) -> AdapterView | None:
         if not needed or job.spec is None or not job.spec.adapter.create:

@@ -44,6 +44,7 @@ _EXIT_CODE = re.compile(r"failed with exit code (\d+)")
 _EMPTY_DIR = re.compile(r'EmptyDir volume "(?P<name>[^"]+)"')
 
 _GOES_ON = "the run goes on by itself from its last checkpoint"
+_DEADLINE = "spec.failurePolicy.activeDeadlineSeconds"
 _THEN_GOES_ON = f"then {_GOES_ON}"
 _AGAIN = f"raise spec.failurePolicy.maxFailures, and {_GOES_ON}"
 _NEW_RUN = "a changed spec starts a new run by itself"
@@ -70,7 +71,7 @@ HINTS: dict[Reason, str] = {
     "spec.failurePolicy.stallTimeoutSeconds",
     Reason.OUT_OF_MEMORY: "raise spec.resources.memory",
     Reason.POD_LOST: "raise spec.failurePolicy.maxFailures",
-    Reason.DEADLINE_EXCEEDED: "raise spec.failurePolicy.activeDeadlineSeconds",
+    Reason.DEADLINE_EXCEEDED: f"raise {_DEADLINE}",
     Reason.UNKNOWN_FAILURE: _READ_LOG,
 }
 """What to do when the trainer itself left no hint."""
@@ -122,13 +123,12 @@ _EXITS: dict[int, tuple[str, str]] = {
 
 def explain_failed_job(work: WorkView, layout: ArtifactLayout) -> Failure:
     """Return why a Job has failed for good."""
+    if work.failed_reason == "DeadlineExceeded":  # how its pods ended is only a consequence
+        message = f"The run has lasted longer than {_DEADLINE}: {shown(work.failed_message)}"
+        return _failure(Reason.DEADLINE_EXCEEDED, message)
     pod = _culprit(work)
     if pod is not None:
         return _of_stage(explain_pod(pod), work)
-    if work.failed_reason == "DeadlineExceeded":
-        return _failure(
-            Reason.DEADLINE_EXCEEDED, f"Job {work.child.name} ran out of time: {shown(work.failed_message)}"
-        )
     said = shown(work.failed_message)
     message = f"The pods of Job {work.child.name} are gone. Kubernetes says: {said or 'nothing'}"
     if code := _EXIT_CODE.search(said):  # the Job controller repeats the code that ended the Job at once
@@ -178,7 +178,8 @@ def explain_pod(pod: PodView) -> Failure:
         return _explain_lost(pod)
     words = read_message(end)
     if end.reason == "OOMKilled":
-        return _failure(Reason.OUT_OF_MEMORY, f"Pod {pod.name} used more memory than its limit", end.exit_code)
+        limit = f" of {pod.memory_limit}" if pod.memory_limit else ""
+        return _failure(Reason.OUT_OF_MEMORY, f"Pod {pod.name} used more memory than its limit{limit}", end.exit_code)
     if words is not None:
         return _failure(_reason_of(end, words), words.message, end.exit_code, words.hint)
     return _explain_silent(pod, end)

@@ -124,6 +124,8 @@ class PodView:
     disruption_reason: str = ""
     """Kubernetes' word for it, such as EvictionByEvictionAPI."""
     disruption_message: str = ""
+    memory_limit: str = ""
+    """Most memory that the trainer container may use."""
     index: int = 0
     """Number of the pod among those that train together."""
 
@@ -133,6 +135,8 @@ class WorkView:
     """One Job of ours and its pods, oldest first."""
 
     child: Child
+    wanted: int = 1
+    """Pods that are to run at the same time."""
     suspended: bool = False
     """Whether the Job may not start pods: Kueue has not admitted it, or has taken the admission back."""
     queue: str = ""
@@ -147,12 +151,18 @@ class WorkView:
     """`backoffLimit`: failures after which the Job controller still makes another pod."""
     pods: tuple[PodView, ...] = ()
     failed_create: str = ""
-    """Newest message of the Job controller that it could not create a pod; read only while there is no pod."""
+    """Newest message of the Job controller that it could not create a pod; read only while one is missing."""
 
     @property
     def newest(self) -> PodView | None:
         """The pod of the current attempt; of several that train together the first, which speaks for all."""
         return next((pod for pod in reversed(self.pods) if pod.index == 0), None)
+
+    @property
+    def lacks_pods(self) -> bool:
+        """Whether a pod is missing that the Job controller should have made."""
+        alive = [pod for pod in self.pods if pod.phase not in ("Failed", "Succeeded")]
+        return len(alive) < self.wanted and not (self.complete or self.failed or self.suspended)
 
     @property
     def waits(self) -> bool:

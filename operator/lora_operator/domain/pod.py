@@ -185,7 +185,7 @@ def _meeting_point(job: ObservedJob, spec: LoRAJobSpec, stage: Stage) -> list[Do
 
 def _small_resources() -> Document:
     """CPU only: it reads the data, the tokenizer and the headers of the base, never its weights."""
-    return {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}}
+    return {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "4Gi"}}
 
 
 def _train_resources(resources: Resources) -> Document:

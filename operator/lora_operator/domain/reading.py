@@ -123,6 +123,7 @@ def read_work(document: Document, job: ObservedJob, pods: Iterable[Document], fa
     own = [read_pod(pod) for pod in pods if _controller(pod["metadata"]).get("uid") == meta["uid"]]
     return WorkView(
         child=read_child(document, job),
+        wanted=spec.get("parallelism", 1),
         suspended=spec.get("suspend") is True,
         queue=(meta.get("labels") or {}).get(QUEUE_LABEL, ""),
         complete="Complete" in conditions,
@@ -165,8 +166,16 @@ def read_pod(document: Document) -> PodView:
         disrupted=disruption is not None,
         disruption_reason=(disruption or {}).get("reason") or "",
         disruption_message=(disruption or {}).get("message") or "",
+        memory_limit=_memory_limit(document.get("spec") or {}),
         index=_index(meta),
     )
+
+
+def _memory_limit(spec: Document) -> str:
+    trainer: Document = next(
+        (each for each in spec.get("containers") or [] if each.get("name") == TRAINER_CONTAINER), {}
+    )
+    return str(((trainer.get("resources") or {}).get("limits") or {}).get("memory") or "")
 
 
 def _index(meta: Document) -> int:
@@ -197,10 +206,12 @@ def _unschedulable(status: Document) -> str:
     return ""
 
 
-def newest_failed_create(events: Iterable[Document]) -> str:
-    """Return the newest message of FailedCreate events, or nothing."""
-    ordered = sorted(events, key=lambda each: each.get("lastTimestamp") or each.get("eventTime") or "")
-    return ordered[-1].get("message") or "" if ordered else ""
+def newest_failed_create(events: Iterable[Document], since: str = "") -> str:
+    """Return the newest message of FailedCreate events that are not older than a time, or nothing."""
+    timed = sorted(
+        (each.get("lastTimestamp") or each.get("eventTime") or "", each.get("message") or "") for each in events
+    )
+    return timed[-1][1] if timed and timed[-1][0] >= since else ""
 
 
 def read_workload(workloads: Iterable[Document]) -> WorkloadView | None:

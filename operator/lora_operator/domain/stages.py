@@ -212,7 +212,7 @@ def _watch(context: Context, draft: Draft, work: WorkView) -> Step:
     """Wait for an active Job: its pods wake the operator, but a pod that was refused does not."""
     pod = work.newest
     settings = context.settings
-    missing = settings.missing_pod_interval if pod is None else None
+    missing = settings.missing_pod_interval if work.lacks_pods else None
     homeless = pod is not None and pod.unschedulable and not pod.node
     return Step(
         _scheduled(draft, pod),

@@ -257,7 +257,7 @@ POLICY = "Container trainer for pod team-a/x failed with exit code {code} matchi
             {"failed_reason": "DeadlineExceeded", "failed_message": "Job was active longer than specified deadline"},
             "DeadlineExceeded",
             None,
-            ["ran out of time"],
+            ["lasted longer than spec.failurePolicy.activeDeadlineSeconds"],
             ["spec.failurePolicy.activeDeadlineSeconds", GOES_ON],
         ),
     ],
@@ -320,6 +320,12 @@ def test_a_retry_is_told_as_the_job_controller_will_decide(
     pods: list[PodView], state: dict[str, int], expected: bool
 ) -> None:
     assert will_retry(job(*pods, **state)) is expected
+
+
+def test_a_deadline_is_no_interruption_though_it_stops_the_pod() -> None:
+    stopped = ended(75, said("Interrupted", "Stopped after step 12, which is saved"))
+    failure = explain_failed_job(job(stopped, failed=True, failed_reason="DeadlineExceeded"), LAYOUT)
+    assert (failure.reason, failure.exit_code) == ("DeadlineExceeded", None)
 
 
 def test_no_hint_sends_the_user_to_delete_the_job() -> None:

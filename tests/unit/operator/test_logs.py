@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lora_operator.app.handlers import operator_settings
 from lora_operator.app.logs import configure_logs, pass_context, set_generation
 from lora_operator.reconcile.keys import Key, Kind
 
@@ -155,7 +156,7 @@ def test_anything_can_be_logged() -> None:
 def test_kopf_speaks_of_its_objects_in_the_same_way_and_never_of_their_bodies() -> None:
     out = output()
     reference = {"apiVersion": "v1", "kind": "Pod", "name": "pod-1", "namespace": "team-a", "uid": "u"}
-    logging.getLogger("kopf.objects").error("Failed", extra={"k8s_ref": reference, "settings": object()})
+    logging.getLogger("kopf.objects").error("Failed", extra={"k8s_ref": reference, "settings": operator_settings()})
     logging.getLogger("kopf.objects").info("an event of each object")
     logging.getLogger("aiohttp.access").info("GET /healthz")
     assert out.lines() == [

@@ -76,6 +76,8 @@ def test_the_newest_event_counts() -> None:
     ]
     assert newest_failed_create(events) == "new"
     assert newest_failed_create([]) == ""
+    assert newest_failed_create(events, since="2026-01-01T12:00:00Z") == "new"
+    assert newest_failed_create(events, since="2026-01-03T00:00:00Z") == "", "a pod has come since"
 
 
 def test_numbers_that_json_does_not_have_are_left_out() -> None:

@@ -178,7 +178,7 @@ class _Reading:
         count = len(self._complaints)
         known = f"{count} or more" if count >= MAX_BAD_ROWS else str(count)
         more = f" ({known} bad rows)" if count > _NAMED_ROWS else ""
-        return bad_data("; ".join(self._complaints[:_NAMED_ROWS]) + more, "correct the rows and apply again")
+        return bad_data("; ".join(self._complaints[:_NAMED_ROWS]) + more, "correct the rows")
 
 
 def _batches(file: DataFile) -> Iterator[list[Numbered]]:
