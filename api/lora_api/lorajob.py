@@ -117,8 +117,8 @@ class LoRAJobSpec(ApiModel):
     def result_digest(self) -> str:
         """Return the SHA-256 (hex) of the fields that decide what the adapter becomes.
 
-        Two specs with the same digest ask for the same adapter; a different digest means a new run. Defaults are
-        part of it, so writing a default out changes nothing.
+        Two specs with the same digest ask for the same adapter. A field with its default is left out, so that
+        writing a default out changes nothing, and neither does a field that a later release adds.
         """
         return self._digest(RESULT_FIELDS)
 
@@ -131,7 +131,7 @@ class LoRAJobSpec(ApiModel):
         return self._digest(ATTEMPT_FIELDS)
 
     def _digest(self, fields: set[str]) -> str:
-        dumped: dict[str, Any] = self.model_dump(mode="json", by_alias=True, include=fields)
+        dumped: dict[str, Any] = self.model_dump(mode="json", by_alias=True, include=fields, exclude_defaults=True)
         return hashlib.sha256(json.dumps(dumped, sort_keys=True).encode()).hexdigest()
 
 

@@ -102,8 +102,14 @@ class LoRAJobStatus(StatusModel):
     """Number of the run, from 1."""
     spec_digest: str | None = None
     """Digest of the fields that decide the result, of this run."""
+    spec_generation: int | None = None
+    """Generation that this digest is of."""
+    restart: str | None = None
+    """Value of the annotation lora-operator.io/restart that this run answers."""
     attempt_digest: str | None = None
     """Digest of the fields that the pods of the run were made of last."""
+    attempt_generation: int | None = None
+    """Generation that this digest is of."""
     start_time: datetime | None = None
     """When the run was accepted. Its deadline counts from here, however often it is suspended."""
     completion_time: datetime | None = None

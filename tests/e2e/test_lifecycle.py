@@ -62,7 +62,7 @@ def keys(s3: Any, bucket: str, prefix: str) -> list[str]:
 
 
 def test_two_pods_train_one_adapter(s3: Any, jobs: LoRAJobs) -> None:
-    resources = {"gpus": 0, "nodes": 2, "memory": "3Gi"}
+    resources = {"gpus": 0, "nodes": 2, "cpu": "700m", "memory": "3Gi"}
     job = jobs.sample("together", training={"maxSteps": 2, "effectiveBatchSize": 4}, resources=resources)
     name = jobs.apply(job)
     wait_for("two pods", lambda: len(jobs.children("pods", name, "train")) == 2, seconds=180)

@@ -10,7 +10,7 @@ from lora_operator.domain.errors import Stall
 from lora_operator.domain.observed import ObservedJob
 from lora_operator.domain.policy import violation
 from lora_operator.domain.settings import Settings
-from lora_operator.domain.status import is_settled
+from lora_operator.domain.wishes import is_settled
 
 
 def first_violation(job: ObservedJob, settings: Settings) -> Stall | None:

@@ -47,7 +47,7 @@ def build_job(
 
 def _metadata(job: ObservedJob, spec: LoRAJobSpec, stage: Stage) -> Document:
     queue = _queue(spec, stage)
-    annotations = {SPEC_DIGEST_ANNOTATION: job.run_digest, ATTEMPT_DIGEST_ANNOTATION: spec.attempt_digest()}
+    annotations = {SPEC_DIGEST_ANNOTATION: spec.result_digest(), ATTEMPT_DIGEST_ANNOTATION: spec.attempt_digest()}
     metadata: Document = {
         "namespace": job.namespace,
         "name": names_of(job).work(stage),

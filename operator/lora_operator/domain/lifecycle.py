@@ -7,12 +7,14 @@ the spec as it is then. What was deleted in vain is made again by the steps that
 
 from datetime import timedelta
 
+from lora_api.lorajob import LoRAJobSpec
 from lora_api.lorajob_status import Attempts, Failure
 from lora_api.reasons import ConditionType, Reason
 from lora_operator.domain.errors import Stall
 from lora_operator.domain.observed import Child, Ownership, WorkView
 from lora_operator.domain.status import Draft
 from lora_operator.domain.steps import Context, Deletion, Step, delete_child
+from lora_operator.domain.wishes import is_corrected, wants_new_run
 
 
 def own_names(context: Context, draft: Draft) -> Step:
@@ -33,12 +35,12 @@ def _taken(child: Child) -> Stall:
 def new_run(context: Context, draft: Draft) -> Step:
     """Begin another run when the spec asks for another result: first the old one stops, then the number changes."""
     job, spec = context.job, context.spec
-    if spec is None or draft.status.spec_digest in (None, job.run_digest):
+    if spec is None or not wants_new_run(job):
         return Step(draft, go_on=True)
     why = f"run {job.run} makes way for another: the spec asks for another adapter, or a restart was asked for"
     deletions = _deletions(context, why)
     if not _jobs(context):
-        return Step(draft.next_run(job.run_digest, spec.attempt_digest()), delete=deletions, requeue_after=0)
+        return Step(draft.next_run(job), delete=deletions, requeue_after=0)
     if not draft.finished:
         draft = draft.condition(ConditionType.RUNNING, "False", Reason.RESTARTING, _stopping(context, why))
     return Step(draft, delete=deletions, requeue_after=context.settings.leftover_interval)
@@ -62,9 +64,9 @@ def limits(context: Context, draft: Draft) -> Step:
 
 def _end(context: Context, draft: Draft, failure: Failure) -> Step:
     """Fail the run by the limits of the spec as it is now, so that only another spec lets it go on."""
-    judged_by = context.job.spec.attempt_digest() if context.job.spec else None
-    failed = draft.failed(failure).update(attempt_digest=judged_by)
-    return Step(failed, delete=_stops(context, failure.message))
+    failed, spec = draft.failed(failure), context.job.spec
+    judged = failed.tried_with(spec.attempt_digest()) if spec else failed
+    return Step(judged, delete=_stops(context, failure.message))
 
 
 def _too_many_disruptions(disruptions: int, limit: int) -> Failure:
@@ -115,24 +117,24 @@ def renew(context: Context, draft: Draft) -> Step:
         return Step(_restarting(draft), delete=deletions, requeue_after=context.settings.leftover_interval)
     if any(work.child.ownership is Ownership.GOING for work in _jobs(context)):
         return Step(_restarting(draft), requeue_after=context.settings.leftover_interval)
-    return Step(draft.update(attempt_digest=_made_from(context, draft)), go_on=True)
+    return Step(draft, go_on=True) if spec is None else Step(_made_from(context, draft, spec), go_on=True)
 
 
-def _made_from(context: Context, draft: Draft) -> str | None:
-    """Return the digest of the fields that the run's pods are made of: the Job's, or the spec's while there is none."""
-    if works := _jobs(context):
-        return works[-1].child.attempt_digest
-    return context.spec.attempt_digest() if context.spec else draft.status.attempt_digest
+def _made_from(context: Context, draft: Draft, spec: LoRAJobSpec) -> Draft:
+    """Return the draft that knows the fields of the run's pods: those of the spec, unless an older Job still runs."""
+    works = _jobs(context)
+    current = not works or works[-1].child.attempt_digest == spec.attempt_digest()
+    return draft.tried_with(spec.attempt_digest()) if current else draft
 
 
 def _is_stale(work: WorkView, context: Context) -> bool:
     """Return whether a Job was made for other fields, and nothing is lost with it."""
-    child, spec = work.child, context.spec
+    child, spec, job = work.child, context.spec, context.job
     if spec is None or child.ownership is not Ownership.OURS:
         return False
-    if child.run_digest != context.job.run_digest:
-        return True  # made by a pass that died before it had written which spec the run is for
-    return child.attempt_digest != spec.attempt_digest() and work.waits
+    if job.status.run is None:  # a pass that died has made it, perhaps of another spec
+        return (child.run_digest, child.attempt_digest) != (spec.result_digest(), spec.attempt_digest())
+    return is_corrected(job) and work.waits and child.attempt_digest != spec.attempt_digest()
 
 
 def _restarting(draft: Draft) -> Draft:
@@ -142,9 +144,7 @@ def _restarting(draft: Draft) -> Draft:
 def reopen(context: Context, draft: Draft) -> Step:
     """Let a failed run go on when what its pods are made of was corrected: from its last checkpoint, if it has one."""
     spec = context.spec
-    if spec is None or not draft.is_true(ConditionType.FAILED):
-        return Step(draft, go_on=True)
-    if draft.status.attempt_digest in (None, spec.attempt_digest()):
+    if spec is None or not draft.is_true(ConditionType.FAILED) or not is_corrected(context.job):
         return Step(draft, go_on=True)
     failed = [work for work in _jobs(context) if not (work is context.observed.preflight and work.complete)]
     if not failed:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from lora_api.conditions import is_true
 from lora_api.reasons import ConditionType
 from lora_operator.domain.observed import ObservedJob
-from lora_operator.domain.status import is_finished, is_settled
+from lora_operator.domain.status import is_finished
+from lora_operator.domain.wishes import is_settled, wants_new_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ def needs_of(job: ObservedJob) -> Needs:
         succeeded = is_true(status.conditions, ConditionType.SUCCEEDED)
         return Needs(wanted.preflight, wanted.train, wanted.service, adapter=succeeded)
     passed = is_true(status.conditions, ConditionType.PREFLIGHT_PASSED)
-    return Needs(preflight=not passed or _runs_anew(job), train=passed or _runs_anew(job), service=_meets(job))
+    return Needs(preflight=not passed or wants_new_run(job), train=passed or wants_new_run(job), service=_meets(job))
 
 
 def _all(job: ObservedJob, *, cleanup: bool = False) -> Needs:
@@ -41,11 +42,6 @@ def _all(job: ObservedJob, *, cleanup: bool = False) -> Needs:
 def _makes_way(job: ObservedJob) -> bool:
     """Return whether the children of a finished run may have to go: for another run, another try, or for good."""
     return job.spec is not None and (not is_settled(job) or job.spec.ttl_seconds_after_finished is not None)
-
-
-def _runs_anew(job: ObservedJob) -> bool:
-    """Return whether the spec asks for another run than the current one."""
-    return job.spec is not None and job.status.spec_digest not in (None, job.run_digest)
 
 
 def _meets(job: ObservedJob) -> bool:

@@ -3,7 +3,6 @@
 No raw Kubernetes object gets further than this: `reading.py` makes these from JSON. Nothing here decides.
 """
 
-import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -55,12 +54,6 @@ class ObservedJob:
     def guarded(self) -> bool:
         """Whether our finalizer keeps the object until its artifacts are removed."""
         return ARTIFACTS_FINALIZER in self.finalizers
-
-    @property
-    def run_digest(self) -> str:
-        """Digest of what makes a run: the fields that decide its result, and the user's wish for another one."""
-        result = self.spec.result_digest() if self.spec else ""
-        return hashlib.sha256(f"{result} {self.restart}".encode()).hexdigest() if self.restart else result
 
 
 class Ownership(StrEnum):

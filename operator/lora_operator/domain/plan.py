@@ -19,6 +19,7 @@ from lora_operator.domain.observed import Document, Observed, ObservedJob
 from lora_operator.domain.settings import Settings
 from lora_operator.domain.status import Draft, begin, is_same
 from lora_operator.domain.steps import Context, Deletion, Step, walk
+from lora_operator.domain.wishes import remember
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
         return _conclude(job, Step(draft, stall=violation))
     spec = job.spec if violation is None else None
     if spec is not None and job.status.run is None:
-        draft = draft.accepted(job.run_digest, spec.attempt_digest())
+        draft = draft.accepted(job)
     step = _run(Context(observed, settings, spec), draft)
     if violation is not None:
         step = replace(step, stall=violation)
@@ -88,6 +89,7 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
 
 def _run(context: Context, draft: Draft) -> Step:
     """Take the steps of a run that goes on, or of one that has ended."""
+    draft = remember(draft, context.job)
     if draft.finished:
         return walk((removal.guard, *_FINISHED), context, Step(draft, go_on=True))
     step = walk(_FIRST, context, Step(draft, go_on=True))

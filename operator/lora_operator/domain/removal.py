@@ -16,6 +16,7 @@ from lora_operator.domain.jobs import build_job
 from lora_operator.domain.observed import Ownership, Stage, WorkView
 from lora_operator.domain.status import Draft
 from lora_operator.domain.steps import Context, Deletion, Step, delete_child
+from lora_operator.domain.wishes import is_corrected
 
 _WAY_OUT = (
     "or set spec.deletionPolicy to Retain, and the LoRAJob goes at once while its artifacts stay; without a running "
@@ -91,7 +92,7 @@ def _make_way(context: Context, draft: Draft, work: WorkView) -> Step:
 def _failed(context: Context, draft: Draft, work: WorkView) -> Step:
     """Say why the artifacts are still there. Once its access was corrected in the spec, the Job is made anew."""
     spec = context.job.spec
-    if spec is not None and work.child.attempt_digest != spec.attempt_digest():
+    if spec is not None and is_corrected(context.job) and work.child.attempt_digest != spec.attempt_digest():
         why = "the spec was corrected"
         return Step(draft, delete=(delete_child(work.child, why),), requeue_after=context.settings.leftover_interval)
     failure: Failure = explain_failed_job(work, context.layout)

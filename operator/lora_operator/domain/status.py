@@ -25,14 +25,6 @@ def is_finished(status: LoRAJobStatus) -> bool:
     return any(is_true(status.conditions, each) for each in (ConditionType.SUCCEEDED, ConditionType.FAILED))
 
 
-def is_settled(job: ObservedJob) -> bool:
-    """Return whether the run has ended and the spec asks for nothing else: no other run, and no further attempt."""
-    status, spec = job.status, job.spec
-    if spec is None or not is_finished(status) or status.spec_digest != job.run_digest:
-        return False
-    return is_true(status.conditions, ConditionType.SUCCEEDED) or status.attempt_digest == spec.attempt_digest()
-
-
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A status under construction."""
@@ -74,15 +66,19 @@ class Draft:
             ConditionType.PREFLIGHT_PASSED, "Unknown", Reason.ACCEPTED, "The preflight has not started yet"
         )
 
-    def accepted(self, run_digest: str, attempt_digest: str) -> "Draft":
+    def accepted(self, job: ObservedJob) -> "Draft":
         """Return the draft of a job whose first run begins."""
-        return _begun(self, 1, run_digest, attempt_digest)
+        return _begun(self, 1, job)
 
-    def next_run(self, run_digest: str, attempt_digest: str) -> "Draft":
+    def next_run(self, job: ObservedJob) -> "Draft":
         """Return the draft of a job whose next run begins. Of the last one only a line in the history stays."""
         last = self.status
         fresh = replace(self, status=LoRAJobStatus(history=[_record(last), *last.history][:MAX_HISTORY]))
-        return _begun(fresh, (last.run or 0) + 1, run_digest, attempt_digest).first_seen()
+        return _begun(fresh, (last.run or 0) + 1, job).first_seen()
+
+    def tried_with(self, attempt_digest: str) -> "Draft":
+        """Return the draft of a run whose attempts are those of the spec as it is now."""
+        return self.update(attempt_digest=attempt_digest, attempt_generation=self.generation)
 
     def reopened(self, attempt_digest: str) -> "Draft":
         """Return the draft of a failed run that goes on, with all its attempts before it again."""
@@ -91,8 +87,8 @@ class Draft:
         preflight = find_condition(self.status.conditions, ConditionType.PREFLIGHT_PASSED)
         if preflight and preflight.status == "False":
             draft = draft.condition(ConditionType.PREFLIGHT_PASSED, "Unknown", Reason.ACCEPTED, text)
-        return draft.update(
-            attempt_digest=attempt_digest, completion_time=None, failure=None, adapter=None, attempts=Attempts()
+        return draft.tried_with(attempt_digest).update(
+            completion_time=None, failure=None, adapter=None, attempts=Attempts()
         )
 
     def stalled(self, stall: Stall) -> "Draft":
@@ -157,14 +153,17 @@ class Draft:
         )
 
 
-def _begun(draft: Draft, run: int, run_digest: str, attempt_digest: str) -> Draft:
-    return draft.update(
+def _begun(draft: Draft, run: int, job: ObservedJob) -> Draft:
+    spec = job.spec
+    begun = draft.update(
         run=run,
-        spec_digest=run_digest,
-        attempt_digest=attempt_digest,
+        spec_digest=spec.result_digest() if spec else None,
+        spec_generation=job.generation,
+        restart=job.restart or None,
         start_time=draft.now,
         attempts=Attempts(),
     )
+    return begun.tried_with(spec.attempt_digest()) if spec else begun
 
 
 def _record(status: LoRAJobStatus) -> RunRecord:

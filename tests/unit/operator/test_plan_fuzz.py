@@ -23,6 +23,7 @@ from lora_operator.domain.observed import (
     WorkView,
 )
 from lora_operator.domain.plan import Plan, plan, plan_refused
+from lora_operator.domain.wishes import wants_new_run
 from support.samples import PREFLIGHT_DONE, TRAIN_DONE, checkpoint, lorajob
 from support.specs import parsed
 from support.world import SETTINGS, START, World, accepted, preflight_passed, read_lorajob, succeeded, training
@@ -185,9 +186,9 @@ def _has_a_reason_to_stop(observed: Observed, made: Plan) -> bool:
         job.deleting
         or job.spec.suspend
         or status.run != job.status.run
-        or job.status.spec_digest != job.run_digest
+        or wants_new_run(job)
         or any(is_true(status.conditions, each) for each in ("Failed", "Succeeded"))
-        or any(work.child.run_digest != job.run_digest for work in (observed.preflight, observed.train) if work)
+        or job.status.run is None
         or any(work.waits for work in (observed.preflight, observed.train) if work)
     )
 

@@ -167,6 +167,50 @@ class TestCorrectedSpec:
         assert PREFLIGHT in world.gone().settle().applied
 
 
+def of_another_release(world: World, **digests: object) -> World:
+    """Return the world with digests as a release wrote them that knew other fields."""
+    status = world.job.status.model_copy(update={"spec_digest": "old", "attempt_digest": "old", **digests})
+    world.see(job=replace(world.job, status=status))
+    for stage in ("preflight", "train"):
+        if work := getattr(world.observed, stage):
+            child = replace(work.child, run_digest="old", attempt_digest="old")
+            world.see(**{stage: replace(work, child=child)})
+    return world
+
+
+def failed() -> World:
+    return training().see_work(Stage.TRAIN, ended(80), failed=True).settle()
+
+
+class TestUpgrade:
+    """Another release of the operator may know more fields, and so find other digests for the same object."""
+
+    @pytest.mark.parametrize("state", [accepted, preflight_passed, training, succeeded, failed, suspended])
+    @pytest.mark.parametrize("digests", [{}, {"spec_generation": None, "attempt_generation": None}])
+    def test_it_starts_and_stops_nothing(self, state: object, digests: dict[str, object]) -> None:
+        world = of_another_release(state(), **digests)  # type: ignore[operator]
+        before = dict(world.applied), world.job.status.phase, list(world.deleted)
+        world.settle()
+        assert (dict(world.applied), world.job.status.phase, world.deleted) == before
+        assert world.job.status.run == 1
+
+    @pytest.mark.parametrize("digests", [{}, {"spec_generation": None, "attempt_generation": None}])
+    def test_what_the_user_changes_afterwards_is_followed(self, digests: dict[str, object]) -> None:
+        world = of_another_release(succeeded(), **digests).settle()
+        assert world.edit(lora={"rank": 4}).settle().gone().settle().job.status.run == 2
+        world = (
+            of_another_release(failed(), **digests).settle().edit(resources={"memory": "64Gi"}).settle().gone().settle()
+        )
+        assert world.job.status.phase == Phase.SCHEDULING
+
+    def test_a_field_that_a_later_release_adds_is_no_part_of_a_digest(self) -> None:
+        spec = World.of(lora={"rank": 16}, training={"seed": 42}).job.spec
+        bare = World.of().job.spec
+        assert spec is not None
+        assert bare is not None
+        assert spec.result_digest() == bare.result_digest(), "defaults, written out"
+
+
 class TestLimits:
     def test_the_deadline_counts_from_the_start_and_not_from_a_resume(self) -> None:
         world = training(failurePolicy={"activeDeadlineSeconds": 3600})
