@@ -71,6 +71,10 @@ chaos: setup cluster-up ## Kill trainers 100 times and compare their adapters (C
 bench: setup ## Measure the trainer beside Trainer and TRL, as BENCH="--only a,c --record"
 	PYTHONPATH=hack:tests $(BIN)/python -m bench.trainer $(BENCH)
 
+.PHONY: bench-operator
+bench-operator: setup cluster-up ## Measure the operator beside Kubeflow Trainer, as BENCH="--quick"
+	PYTHONPATH=hack:tests $(BIN)/python -m bench.operator $(BENCH)
+
 .PHONY: cluster-up
 cluster-up: ## Bring the local cluster up (safe to run again)
 	$(DEVCLUSTER) up

@@ -6,6 +6,7 @@ A goal that is missed is told and is no error; a job that does not get its pod, 
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,13 +23,14 @@ from bench.operator.pods import answering
 from bench.trainer.report import RESULTS, record, say
 
 _NODES = 20
-_QUICK = Settings(jobs=100, namespaces=20, a_second=10, rest_seconds=20)
-_FULL = Settings(jobs=1000, namespaces=20, a_second=10, rest_seconds=60)
+_QUICK = Settings(jobs=100, namespaces=20, a_second=10, steady_jobs=100, rest_seconds=20)
+_FULL = Settings(jobs=1000, namespaces=20, a_second=10, steady_jobs=300, rest_seconds=45)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the measurements; return the exit code."""
     options = _parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a run that is cut off tidies up as well
     settings = _QUICK if options.quick else _FULL
     command = " ".join(["make bench-operator", *([f'BENCH="{" ".join(arguments)}"'] if arguments else [])])
     started = datetime.now(UTC)

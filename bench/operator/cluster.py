@@ -22,6 +22,7 @@ from bench.trainer.report import say
 from support.apiserver import free_port
 from support.wait import wait_for
 
+_CONTROLLER_MANAGER = "kube-controller-manager"
 _CONTROLLERS = (
     "job-controller",
     "garbage-collector-controller",
@@ -80,6 +81,16 @@ class Cluster:
         for each in self._processes:
             each.check()
 
+    @contextmanager
+    def without_pods(self) -> Iterator[None]:
+        """Hold the Job controller for a time, so that nobody works but the API server and who talks to it."""
+        (controllers,) = (each for each in self._processes if each.name == _CONTROLLER_MANAGER)
+        controllers.hold()
+        try:
+            yield
+        finally:
+            controllers.release()
+
     def cpu_seconds(self) -> dict[str, float]:
         """Return the processor seconds of each of its programs until now."""
         return {each.name: each.cpu_seconds() for each in self._processes}
@@ -93,7 +104,7 @@ class Cluster:
         }
         self._write_users(everyone)
         self._start_server()
-        self._run("kube-controller-manager", *self._controller_manager())
+        self._run(_CONTROLLER_MANAGER, *self._controller_manager())
         self._run("kube-scheduler", *self._scheduler())
         self._run("kwok", *self._kwok())
         self.apply([_node(number) for number in range(nodes)])
@@ -158,6 +169,7 @@ class Cluster:
             f"--kube-api-qps={_QPS}",
             f"--kube-api-burst={_BURST}",
             "--concurrent-job-syncs=20",
+            "--node-monitor-grace-period=10m",  # fake nodes renew their leases once a minute, and none is ever lost
             *self._own_port("controller-manager"),
         ]
 

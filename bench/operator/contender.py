@@ -32,6 +32,10 @@ class Contender(Protocol):
     """Users of its processes, as the audit log names them."""
     resource: str
     """API path of its jobs below the namespace: group, version and plural."""
+    running_resource: str
+    """API path of the objects that say whether a job's pod runs: the jobs themselves, if they tell."""
+    left_resources: Sequence[str]
+    """API paths of what outlives a job."""
     processes: Sequence[Process]
     has_preflight: bool
 
@@ -50,8 +54,8 @@ class Contender(Protocol):
     def job(self, name: str, kind: Kind) -> Document:
         """Return the job of a name."""
 
-    def is_running(self, job: Document) -> bool:
-        """Return whether a job says that its pod runs."""
+    def is_running(self, document: Document) -> bool:
+        """Return whether an object says that the pod of its job runs."""
 
     def is_done(self, job: Document) -> bool:
         """Return whether a job has ended well, with everything that belongs to it."""

@@ -25,6 +25,8 @@ class Ours(Contender):
     name = "lora-operator"
     users = frozenset({USER})
     resource = "/apis/lora-operator.io/v1alpha1/lorajobs"
+    running_resource = resource
+    left_resources = ("/apis/lora-operator.io/v1alpha1/loraadapters",)
     has_preflight = True
 
     def __init__(self, cluster: Cluster, profile: Path | None = None) -> None:
@@ -79,9 +81,9 @@ class Ours(Contender):
         }
         return lorajob(name, **changes)
 
-    def is_running(self, job: Document) -> bool:
+    def is_running(self, document: Document) -> bool:
         """Return whether the job says that its pod trains."""
-        return condition(job, "Running") == "True"
+        return condition(document, "Running") == "True"
 
     def is_done(self, job: Document) -> bool:
         """Return whether the job has its own adapter in its status."""

@@ -47,6 +47,14 @@ class Process:
         self._process.kill()
         self._process.wait(timeout=10)
 
+    def hold(self) -> None:
+        """Stop it where it is."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def release(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
     def terminate(self) -> None:
         """End it in order, as Kubernetes does."""
         self._process.send_signal(signal.SIGTERM)

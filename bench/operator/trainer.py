@@ -38,6 +38,9 @@ class Trainer(Contender):
     name = "Trainer + JobSet"
     users = frozenset(USERS)
     resource = "/apis/trainer.kubeflow.org/v1alpha1/trainjobs"
+    running_resource = "/apis/jobset.x-k8s.io/v1alpha2/jobsets"
+    """A TrainJob of this version says nothing until it has ended."""
+    left_resources = ()
     has_preflight = False
 
     def __init__(self, cluster: Cluster) -> None:
@@ -121,10 +124,10 @@ class Trainer(Contender):
             },
         }
 
-    def is_running(self, job: Document) -> bool:
-        """Return whether the job says that its pod is ready."""
-        jobs = (job.get("status") or {}).get("jobsStatus") or []
-        return any(each.get("ready") for each in jobs)
+    def is_running(self, document: Document) -> bool:
+        """Return whether the JobSet says that the pod is ready."""
+        jobs = (document.get("status") or {}).get("replicatedJobsStatus") or []
+        return any(each["ready"] for each in jobs)
 
     def is_done(self, job: Document) -> bool:
         """Return whether the job is complete."""

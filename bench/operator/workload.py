@@ -15,8 +15,9 @@ from bench.trainer.report import say
 
 _JOBS = "/apis/batch/v1/jobs"
 _PODS = "/api/v1/pods"
-_END = 900.0
-"""Longest time for anything, on a slow machine."""
+_LEAST, _LONGEST_JOB = 60.0, 0.5
+"""Seconds after which something is wrong, even on a slow machine: for anything, and for each job."""
+_END = 300.0
 _CHILDREN = frozenset({"create", "patch"})
 
 
@@ -69,17 +70,13 @@ class Stage:
         for each in self.contender.processes:
             each.check()
 
-    async def jobs(self) -> list[Document]:
-        """Return all jobs of the contender."""
-        return await self.api.list(self.contender.resource)
-
-    async def all_are(self, what: Callable[[Document], bool], count: int) -> bool:
-        """Return whether there are so many jobs, and something is true of each."""
+    async def all_are(self, resource: str, what: Callable[[Document], bool], count: int) -> bool:
+        """Return whether there are so many objects, and something is true of each."""
         self.check()
-        jobs = await self.jobs()
-        done = sum(map(what, jobs))
+        objects = await self.api.list(resource)
+        done = sum(map(what, objects))
         say(f"{self.contender.name}: {done:,} of {count:,}")
-        return len(jobs) == count == done
+        return len(objects) == count == done
 
     def own(self, requests: Iterable[Request]) -> list[Request]:
         """Return the requests of the contender."""
@@ -88,7 +85,7 @@ class Stage:
 
 @asynccontextmanager
 async def stage(cluster: Cluster, api: Api, contender: Contender, prefix: str, count: int) -> AsyncIterator[Stage]:
-    """Yield namespaces of a prefix with a running contender, and clear both away."""
+    """Yield new namespaces of a prefix with a running contender, and clear its objects away."""
     namespaces = tuple(f"{prefix}-{number:02d}" for number in range(count))
     await api.create_all([("/api/v1/namespaces", _namespace(name)) for name in namespaces])
     for each in namespaces:
@@ -107,15 +104,38 @@ async def stage(cluster: Cluster, api: Api, contender: Contender, prefix: str, c
 async def burst(on: Stage, kind: Kind, count: int) -> Measured:
     """Create jobs as fast as the server takes them; wait until each is done, or runs if it does not end."""
     mark, before = on.cluster.audit.mark(), on.usage()
-    await on.api.create_all(_new(on, kind, range(count)))
-    say(f"{on.contender.name}: {count:,} jobs created")
+    await _create(on, kind, count)
     await _finish(on, kind, count)
     return _measure(on, mark, before, count)
 
 
 async def rate(on: Stage, kind: Kind, a_second: float, count: int) -> Measured:
-    """Create jobs one after the other, at a steady rate whatever the server does; wait until each is done."""
+    """Create jobs one after the other, at a steady rate whatever the server does; wait as `burst` does."""
     mark, before = on.cluster.audit.mark(), on.usage()
+    await _create_steadily(on, kind, a_second, count)
+    await _finish(on, kind, count)
+    return _measure(on, mark, before, count)
+
+
+async def alone(on: Stage, kind: Kind, count: int, a_second: float | None = None) -> Measured:
+    """Create jobs while no Job gets a pod, as fast as can be or steadily; wait until each has its child Job."""
+    with on.cluster.without_pods():
+        mark, before = on.cluster.audit.mark(), on.usage()
+        if a_second is None:
+            await _create(on, kind, count)
+        else:
+            await _create_steadily(on, kind, a_second, count)
+        await _children(on, count)
+        await quiet(on)
+        return _measure(on, mark, before, count)
+
+
+async def _create(on: Stage, kind: Kind, count: int) -> None:
+    await on.api.create_all(_new(on, kind, range(count)))
+    say(f"{on.contender.name}: {count:,} jobs created")
+
+
+async def _create_steadily(on: Stage, kind: Kind, a_second: float, count: int) -> None:
     loop = asyncio.get_running_loop()
     started, tasks = loop.time(), []
     for number, (path, document) in enumerate(_new(on, kind, range(count))):
@@ -123,19 +143,28 @@ async def rate(on: Stage, kind: Kind, a_second: float, count: int) -> Measured:
         tasks.append(asyncio.create_task(on.api.create(path, document)))
     await asyncio.gather(*tasks)
     say(f"{on.contender.name}: {count:,} jobs created")
-    await _finish(on, kind, count)
-    return _measure(on, mark, before, count)
 
 
-async def _finish(on: Stage, kind: Kind, count: int) -> None:
-    async def children() -> bool:
+async def _children(on: Stage, count: int) -> None:
+    async def there() -> bool:
         on.check()
         return await on.api.count(_JOBS) >= count
 
-    await until("all child Jobs", children, seconds=_END, interval=0.2, cluster=on.cluster)
-    what = on.contender.is_done if kind.short else on.contender.is_running
-    await until("all jobs", lambda: on.all_are(what, count), seconds=_END, interval=1.0, cluster=on.cluster)
+    await until("all child Jobs", there, seconds=_limit(count), interval=0.2, cluster=on.cluster)
+
+
+async def _finish(on: Stage, kind: Kind, count: int) -> None:
+    await _children(on, count)
+    who = on.contender
+    resource, what = (who.resource, who.is_done) if kind.short else (who.running_resource, who.is_running)
+    await until(
+        "all jobs", lambda: on.all_are(resource, what, count), seconds=_limit(count), interval=1.0, cluster=on.cluster
+    )
     await quiet(on)
+
+
+def _limit(count: int) -> float:
+    return _LEAST + _LONGEST_JOB * count
 
 
 async def quiet(on: Stage, seconds: float = 3.0) -> None:
@@ -171,7 +200,7 @@ def _measure(on: Stage, mark: int, before: Usage, count: int) -> Measured:
         raise RuntimeError(f"{len(asked)} jobs were asked for, and {len(children)} got a child; {count} are expected")
     first = min(each.received for each in asked.values())
     writes = [each for each in own if each.is_write]
-    return Measured(
+    measured = Measured(
         jobs=count,
         to_children=max(children.values()) - first,
         creating=max(each.answered for each in asked.values()) - first,
@@ -182,25 +211,25 @@ def _measure(on: Stage, mark: int, before: Usage, count: int) -> Measured:
         refused=by_kind(each for each in writes if not each.succeeded),
         reads=by_kind(each for each in own if not each.is_write),
     )
+    say(
+        f"{on.contender.name}: child Jobs after {measured.to_children:.1f} s, p99 {measured.percentile(0.99):.3f} s, "
+        f"{measured.a_job(measured.writes):.2f} writes and {used.contender / count:.3f} CPU seconds a job"
+    )
+    return measured
 
 
 async def _clear(cluster: Cluster, api: Api, contender: Contender, namespaces: tuple[str, ...]) -> None:
+    """Delete all objects. The empty namespaces stay: they cost nothing, and their end takes minutes."""
     say("clears away")
+    everything = (contender.resource, *contender.left_resources)
     for each in namespaces:
-        await api.delete(f"{collection(contender.resource, each)}?propagationPolicy=Background")
+        for resource in everything:
+            await api.delete(f"{collection(resource, each)}?propagationPolicy=Background")
 
     async def ended() -> bool:
-        return await api.count(contender.resource) + await api.count(_JOBS) + await api.count(_PODS) == 0
+        return sum([await api.count(resource) for resource in (*everything, _JOBS, _PODS)]) == 0
 
     await until("no job left", ended, seconds=_END, interval=0.5, cluster=cluster)
-    for each in namespaces:
-        await api.delete(f"/api/v1/namespaces/{each}")
-
-    async def gone() -> bool:
-        left = {each["metadata"]["name"] for each in await api.list("/api/v1/namespaces")}
-        return not left & set(namespaces)
-
-    await until("no namespace left", gone, seconds=_END, interval=1.0, cluster=cluster)
 
 
 async def _is_full(api: Api, path: str) -> bool:

@@ -82,9 +82,9 @@ class WriteGate:
         async with aiohttp.ClientSession(upstream, connector=connector, auto_decompress=False) as session:
             app = web.Application(client_max_size=2**24)
             app.router.add_route("*", "/{tail:.*}", lambda request: self._pass(request, session))
-            runner = web.AppRunner(app, access_log=None)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
             await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", self._port, shutdown_timeout=1).start()
+            await web.TCPSite(runner, "127.0.0.1", self._port).start()
             ready.set()
             await self._done.wait()
             await runner.cleanup()
