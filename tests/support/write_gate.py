@@ -81,7 +81,11 @@ class WriteGate:
         connector = aiohttp.TCPConnector(ssl=False, limit=0)
         async with aiohttp.ClientSession(upstream, connector=connector, auto_decompress=False) as session:
             app = web.Application(client_max_size=2**24)
-            app.router.add_route("*", "/{tail:.*}", lambda request: self._pass(request, session))
+
+            async def handle(request: web.Request) -> web.StreamResponse:
+                return await self._pass(request, session)
+
+            app.router.add_route("*", "/{tail:.*}", handle)
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", self._port).start()
