@@ -24,7 +24,7 @@ from bench.trainer.report import RESULTS, record, say
 
 _NODES = 20
 _QUICK = Settings(jobs=100, namespaces=20, a_second=10, steady_jobs=100, rest_seconds=20)
-_FULL = Settings(jobs=1000, namespaces=20, a_second=10, steady_jobs=300, rest_seconds=45)
+_FULL = Settings(jobs=1000, namespaces=20, a_second=10, steady_jobs=300, rest_seconds=30)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,6 +62,7 @@ async def _measure(folder: Path, settings: Settings, only: Sequence[str]) -> lis
             for name in only:  # one after the other, for JobSet's webhooks see all pods
                 contender = _CONTENDERS[name](cluster)
                 found.append(await measure(cluster, api, pods, contender, settings))
+                say("\n" + "\n".join(each.markdown() for each in tables.sections(found[-1:])))  # if the next one fails
     return found
 
 

@@ -65,7 +65,9 @@ class AuditLog:
     def since(self, mark: int) -> list[Request]:
         """Return all requests that were answered after a mark."""
         with self._file.open("rb") as log:
-            log.seek(mark)
+            if mark:
+                log.seek(mark - 1)
+                log.readline()  # the mark may lie within a line, which was written before it
             return list(_read(line for line in log if line.endswith(b"\n")))
 
 

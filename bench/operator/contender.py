@@ -28,6 +28,8 @@ class Contender(Protocol):
     """An operator under measurement."""
 
     name: str
+    short_name: str
+    """Begins the names of its namespaces."""
     users: frozenset[str]
     """Users of its processes, as the audit log names them."""
     resource: str

@@ -52,7 +52,7 @@ async def measure(cluster: Cluster, api: Api, pods: Pods, contender: Contender, 
     jobs, steady, a_second = settings.jobs, settings.steady_jobs, settings.a_second
 
     def stage(prefix: str) -> AbstractAsyncContextManager[workload.Stage]:
-        return workload.stage(cluster, api, contender, prefix, settings.namespaces)
+        return workload.stage(cluster, api, contender, f"{contender.short_name}-{prefix}", settings.namespaces)
 
     async with stage("alone") as on:
         alone = await workload.alone(on, Kind(), jobs)

@@ -23,6 +23,7 @@ class Ours(Contender):
     """The operator of this project."""
 
     name = "lora-operator"
+    short_name = "ours"
     users = frozenset({USER})
     resource = "/apis/lora-operator.io/v1alpha1/lorajobs"
     running_resource = resource

@@ -75,9 +75,7 @@ def _burst(found: Sequence[Found], title: str, of: Callable[[Found], Measured]) 
                 ours.to_children <= _CHILDREN_GOAL,
             )
         ],
-        [
-            f"{ours.jobs:,} jobs, created 32 at a time as fast as the server takes them; p50 and p99: of one job."
-        ],
+        [f"{ours.jobs:,} jobs, created 32 at a time as fast as the server takes them; p50 and p99: of one job."],
     )
 
 

@@ -36,6 +36,7 @@ class Trainer(Contender):
     """Both processes."""
 
     name = "Trainer + JobSet"
+    short_name = "trainer"
     users = frozenset(USERS)
     resource = "/apis/trainer.kubeflow.org/v1alpha1/trainjobs"
     running_resource = "/apis/jobset.x-k8s.io/v1alpha2/jobsets"

@@ -85,7 +85,7 @@ class Stage:
 
 @asynccontextmanager
 async def stage(cluster: Cluster, api: Api, contender: Contender, prefix: str, count: int) -> AsyncIterator[Stage]:
-    """Yield new namespaces of a prefix with a running contender, and clear its objects away."""
+    """Yield new namespaces of a prefix with a running contender; then end it, and clear its objects away."""
     namespaces = tuple(f"{prefix}-{number:02d}" for number in range(count))
     await api.create_all([("/api/v1/namespaces", _namespace(name)) for name in namespaces])
     for each in namespaces:
@@ -96,9 +96,9 @@ async def stage(cluster: Cluster, api: Api, contender: Contender, prefix: str, c
     await contender.start()
     try:
         yield Stage(cluster, api, contender, namespaces)
-        await _clear(cluster, api, contender, namespaces)
     finally:
         contender.stop()
+    await _clear(cluster, api, contender, namespaces)
 
 
 async def burst(on: Stage, kind: Kind, count: int) -> Measured:
@@ -222,9 +222,8 @@ async def _clear(cluster: Cluster, api: Api, contender: Contender, namespaces: t
     """Delete all objects. The empty namespaces stay: they cost nothing, and their end takes minutes."""
     say("clears away")
     everything = (contender.resource, *contender.left_resources)
-    for each in namespaces:
-        for resource in everything:
-            await api.delete(f"{collection(resource, each)}?propagationPolicy=Background")
+    paths = [collection(resource, each) for resource in everything for each in namespaces]
+    await asyncio.gather(*(api.delete(f"{path}?propagationPolicy=Background") for path in paths))
 
     async def ended() -> bool:
         return sum([await api.count(resource) for resource in (*everything, _JOBS, _PODS)]) == 0

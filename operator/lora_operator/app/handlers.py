@@ -10,6 +10,8 @@ import kopf
 from lora_api.names import GROUP, JOB_LABEL, VERSION
 from lora_operator.app.session import Contact, open_session
 from lora_operator.cluster.connect import read_credentials
+from lora_operator.cluster.notices import Notices
+from lora_operator.domain.children import job_of_work
 from lora_operator.reconcile.keys import Key, Kind
 from lora_operator.reconcile.news import Facts, News, job_facts, own_facts, pod_facts
 from lora_operator.reconcile.queue import WorkQueue
@@ -22,7 +24,7 @@ and the API server takes no other."""
 _BACKOFFS = (1.0, 1.0, 2.0, 3.0, *([5.0] * 10))
 """Pauses of a request that fails, 57 s in all like Kopf's own, but none so long that the return of an API server goes
 unnoticed for it."""
-_BURST = 0.1
+_BURST = 0.3
 """Seconds that the events of children are gathered: a Job, its pod and the kubelet report the same step together."""
 
 
@@ -51,10 +53,11 @@ def operator_settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = _WATCH_TIMEOUT
     settings.watching.label_selectors["batch", "v1", "jobs"] = JOB_LABEL
     settings.watching.label_selectors["", "v1", "pods"] = JOB_LABEL
+    settings.watching.field_selectors["", "v1", "events"] = "reason=FailedCreate,involvedObject.kind=Job"
     return settings
 
 
-def register_handlers(registry: kopf.OperatorRegistry, queue: WorkQueue[Key], news: News) -> None:
+def register_handlers(registry: kopf.OperatorRegistry, queue: WorkQueue[Key], news: News, notices: Notices) -> None:
     """Put the key of whatever changes into the queue."""
 
     @kopf.on.event(GROUP, VERSION, "lorajobs", registry=registry)
@@ -79,6 +82,20 @@ def register_handlers(registry: kopf.OperatorRegistry, queue: WorkQueue[Key], ne
     @kopf.on.event("", "v1", "pods", registry=registry)
     async def pod_changed(event: Any, namespace: str | None, labels: Any, **_: Any) -> None:
         child_changed(event, pod_facts, namespace, labels)
+
+    _register_refusals(registry, queue, notices)
+
+
+def _register_refusals(registry: kopf.OperatorRegistry, queue: WorkQueue[Key], notices: Notices) -> None:
+    """Take in which pods the Job controller could not make. Other Jobs than ours are heard of and never asked about."""
+
+    @kopf.on.event("", "v1", "events", registry=registry)
+    async def pod_refused(type: str | None, body: Any, namespace: str | None, **_: Any) -> None:  # noqa: A002 - Kopf's
+        if type == "DELETED":
+            return
+        notices.hear(dict(body))
+        if job := job_of_work((body.get("involvedObject") or {}).get("name") or ""):
+            queue.add_after(_key(Kind.LORAJOB, namespace, job), _BURST)
 
 
 def register_login(registry: kopf.OperatorRegistry, contact: Contact) -> None:

@@ -16,6 +16,7 @@ from lora_operator.app.metrics import Metrics
 from lora_operator.app.probes import Health
 from lora_operator.app.session import Contact
 from lora_operator.cluster.client import LORAADAPTERS, LORAJOBS, ApiError, Client, Resource
+from lora_operator.cluster.notices import Notices
 from lora_operator.cluster.observe import Observer
 from lora_operator.cluster.progress import DirectFetch, ProgressReader, ProxyFetch
 from lora_operator.domain.settings import Settings
@@ -81,11 +82,12 @@ class Work:
         self._queue: WorkQueue[Key] = WorkQueue(observer=metrics.observe, added=metrics.added)
         self._resync = Resync(client, self._queue, namespaces=config.namespaces, interval=config.resync_seconds)
         self._news = News()
+        self._notices = Notices()
         self._contact = Contact(on_gap=self._missed_events)
         settings = Settings(trainer_image=config.trainer_image, policy=config.policy)
         fetch = DirectFetch(session) if config.progress_route == "direct" else ProxyFetch(client)
         self._progress = ProgressReader(fetch, settings.progress_interval, self._progressed, observer=metrics.polled)
-        self._reconcile = _dispatcher(client, self._progress, settings, witness)
+        self._reconcile = _dispatcher(client, Observer(client, self._progress, self._notices), settings, witness)
         metrics.watch_pods(lambda: self._progress.pods)
         metrics.watch_queue(lambda: self._queue.depth, self._queue.oldest_age)
         health.expect("oldestItemSeconds", self._queue.oldest_age, _OLDEST_SECONDS)
@@ -126,7 +128,7 @@ class Work:
         Kopf's own end is not awaited: after a dead watch it can wait for ever for the other ones.
         """
         registry = kopf.OperatorRegistry()
-        register_handlers(registry, self._queue, self._news)
+        register_handlers(registry, self._queue, self._news, self._notices)
         register_login(registry, self._contact)
         tasks = await kopf.spawn_tasks(
             registry=registry,
@@ -150,10 +152,9 @@ class Work:
 
 
 def _dispatcher(
-    client: Client, progress: ProgressReader, settings: Settings, witness: Witness
+    client: Client, observer: Observer, settings: Settings, witness: Witness
 ) -> Callable[[Key], Awaitable[float | None]]:
     """Return the function that makes one pass over whatever a key names."""
-    observer = Observer(client, progress)
     jobs = LoRAJobReconciler(client, observer, settings, _now, witness)
     adapters = LoRAAdapterReconciler(client, _now)
     by_kind = {Kind.LORAJOB: jobs.reconcile, Kind.LORAADAPTER: adapters.reconcile}

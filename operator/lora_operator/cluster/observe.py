@@ -5,13 +5,13 @@ Only what the decision can use is read.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
 
 from lora_api.messages import Progress
 from lora_api.names import JOB_LABEL, RUN_LABEL, WORKLOAD_JOB_LABEL
 from lora_operator.cluster.client import (
-    EVENTS,
     JOBS,
     LORAADAPTERS,
     LORAJOBS,
@@ -22,6 +22,7 @@ from lora_operator.cluster.client import (
     Client,
     Resource,
 )
+from lora_operator.cluster.notices import Notices
 from lora_operator.cluster.progress import ProgressReader
 from lora_operator.domain.adapter import adapter_name
 from lora_operator.domain.children import names_of
@@ -36,7 +37,6 @@ from lora_operator.domain.observed import (
     WorkView,
 )
 from lora_operator.domain.reading import (
-    newest_failed_create,
     read_adapter_view,
     read_child,
     read_job,
@@ -44,25 +44,26 @@ from lora_operator.domain.reading import (
     read_workload,
 )
 
-EVERYTHING = Needs(preflight=True, train=True, service=True, adapter=True, cleanup=True)
-
 
 class Observer:
     """Reads snapshots."""
 
-    def __init__(self, client: Client, progress: ProgressReader) -> None:
-        """Read objects by `client`, and the progress of running pods by `progress`."""
+    def __init__(self, client: Client, progress: ProgressReader, notices: Notices) -> None:
+        """Read objects by `client`; `progress` knows what pods say, and `notices` which pods were refused."""
         self._client = client
+        self._notices = notices
         self._progress = progress
 
-    async def observe(self, namespace: str, name: str, needs: Needs | None = None) -> Observed | None:
-        """Return the snapshot of a job; None if the job does not exist. Without `needs` the job's own decide."""
+    async def observe(
+        self, namespace: str, name: str, needs_of: Callable[[ObservedJob], Needs] = needs_of
+    ) -> Observed | None:
+        """Return the snapshot of a job, with the children that it needs; None if the job does not exist."""
         document = await self._client.get(LORAJOBS, namespace, name)
         if document is None:
             self._progress.forget(namespace, name)
             return None
         job = read_job(document)
-        return await self._children(job, needs or needs_of(job))
+        return await self._children(job, needs_of(job))
 
     async def _children(self, job: ObservedJob, needs: Needs) -> Observed:
         names = names_of(job)
@@ -77,9 +78,9 @@ class Observer:
         observed = Observed(
             job=job,
             service=read_child(service, job) if service else None,
-            preflight=await self._work(job, preflight, pods),
-            train=await self._work(job, train, pods),
-            cleanup=await self._work(job, cleanup, pods),
+            preflight=self._work(job, preflight, pods),
+            train=self._work(job, train, pods),
+            cleanup=self._work(job, cleanup, pods),
             adapter=adapter,
         )
         return await self._details(observed)
@@ -100,18 +101,14 @@ class Observer:
         labels = f"{JOB_LABEL}={job.name},{RUN_LABEL}={job.run}"
         return [pod async for pod in self._client.list(PODS, job.namespace, labels=labels)]
 
-    async def _work(self, job: ObservedJob, document: Document | None, pods: list[Document]) -> WorkView | None:
+    def _work(self, job: ObservedJob, document: Document | None, pods: list[Document]) -> WorkView | None:
         if document is None:
             return None
         work = read_work(document, job, pods)
         if not work.lacks_pods:
             return work
-        return read_work(document, job, pods, await self._failed_create(job, work))
-
-    async def _failed_create(self, job: ObservedJob, work: WorkView) -> str:
-        fields = f"involvedObject.uid={work.child.uid},reason=FailedCreate"
-        events = [each async for each in self._client.list(EVENTS, job.namespace, fields=fields)]
-        return newest_failed_create(events, since=work.pods[-1].created if work.pods else "")
+        since = work.pods[-1].created if work.pods else ""
+        return replace(work, failed_create=self._notices.newest(work.child.uid, since))
 
     async def _adapter(self, job: ObservedJob, needed: bool) -> AdapterView | None:
         if not needed or job.spec is None or not job.spec.adapter.create:

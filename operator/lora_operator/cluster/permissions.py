@@ -23,8 +23,8 @@ RULES: Final[list[dict[str, Any]]] = [
     {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "watch", "create", "patch", "delete"]},
     {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "create", "patch", "delete"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
-    # List: why a Job could not make its pod is said only in events.
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "create"]},
+    # List and watch: why a Job could not make its pod is said only in events.
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch", "create"]},
     # Why a job is queued; a cluster without Kueue answers that there is no such thing.
     {"apiGroups": ["kueue.x-k8s.io"], "resources": ["workloads"], "verbs": ["list"]},
 ]

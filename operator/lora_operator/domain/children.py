@@ -40,6 +40,12 @@ class ChildNames:
         return f"{self.job}-{self.run}-{stage}"
 
 
+def job_of_work(name: str) -> str | None:
+    """Return the LoRAJob whose Job has this name; None if the name is not one that we give."""
+    job, run, stage = [*name.rsplit("-", 2), "", ""][:3]
+    return job if stage in set(Stage) and run.isdecimal() else None
+
+
 def names_of(job: ObservedJob) -> ChildNames:
     """Return the names of the children of the job's current run."""
     return ChildNames(job.name, job.run)

@@ -35,6 +35,17 @@ def needs_of(job: ObservedJob) -> Needs:
     return Needs(preflight=not passed or wants_new_run(job), train=passed or wants_new_run(job), service=_meets(job))
 
 
+def first_needs(job: ObservedJob) -> Needs:
+    """Return what to read of a job whose first objects were made just now, though its status does not say so yet."""
+    checked_first = job.spec is None or job.spec.preflight.enabled
+    return Needs(preflight=checked_first, train=not checked_first, service=_meets(job))
+
+
+def everything(_job: ObservedJob) -> Needs:
+    """Return all that there may be, for a pass that found more than it had looked for."""
+    return Needs(preflight=True, train=True, service=True, adapter=True, cleanup=True)
+
+
 def _all(job: ObservedJob, *, cleanup: bool = False) -> Needs:
     return Needs(preflight=True, train=True, service=_meets(job), adapter=cleanup, cleanup=cleanup)
 

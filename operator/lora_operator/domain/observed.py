@@ -144,7 +144,7 @@ class WorkView:
     """`backoffLimit`: failures after which the Job controller still makes another pod."""
     pods: tuple[PodView, ...] = ()
     failed_create: str = ""
-    """Newest message of the Job controller that it could not create a pod; read only while one is missing."""
+    """Newest message of the Job controller that it could not create a pod; only while one is missing."""
 
     @property
     def newest(self) -> PodView | None:

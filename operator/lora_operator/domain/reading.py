@@ -115,7 +115,7 @@ def _controller(meta: Document) -> Document:
     return next((each for each in meta.get("ownerReferences") or [] if each.get("controller")), {})
 
 
-def read_work(document: Document, job: ObservedJob, pods: Iterable[Document], failed_create: str = "") -> WorkView:
+def read_work(document: Document, job: ObservedJob, pods: Iterable[Document]) -> WorkView:
     """Read a Job and those of the pods that it controls."""
     meta, status, spec = document["metadata"], document.get("status") or {}, document.get("spec") or {}
     conditions = _conditions(status)
@@ -133,7 +133,6 @@ def read_work(document: Document, job: ObservedJob, pods: Iterable[Document], fa
         failures=status.get("failed", 0),
         retries=spec.get("backoffLimit", 0),
         pods=tuple(sorted(own, key=lambda pod: (pod.created, pod.name))),
-        failed_create=failed_create,
     )
 
 
@@ -204,14 +203,6 @@ def _unschedulable(status: Document) -> str:
         if each.get("type") == "PodScheduled" and each.get("status") == "False":
             return each.get("message") or each.get("reason") or "no node fits"
     return ""
-
-
-def newest_failed_create(events: Iterable[Document], since: str = "") -> str:
-    """Return the newest message of FailedCreate events that are not older than a time, or nothing."""
-    timed = sorted(
-        (each.get("lastTimestamp") or each.get("eventTime") or "", each.get("message") or "") for each in events
-    )
-    return timed[-1][1] if timed and timed[-1][0] >= since else ""
 
 
 def read_workload(workloads: Iterable[Document]) -> WorkloadView | None:

@@ -21,8 +21,9 @@ class Settings:
     policy: Policy = Policy()  # noqa: RUF009 - immutable
     """What an administrator allows the jobs of a namespace."""
 
-    missing_pod_interval: float = 5.0
-    """Seconds until a Job without a pod is looked at again. A refused pod shows up as an event, which wakes nobody."""
+    missing_pod_interval: float = 60.0
+    """Seconds until a Job without a pod is looked at again. A refused pod is told by an event; this is for a lost
+    one."""
 
     queue_interval: float = 15.0
     """Seconds until Kueue is asked again why a Job waits: its Workloads are not watched, and wake nobody."""

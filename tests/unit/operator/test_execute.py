@@ -9,10 +9,9 @@ import pytest
 
 from lora_operator.cluster.client import AlreadyExistsError, ApiError
 from lora_operator.cluster.execute import execute
-from lora_operator.cluster.observe import EVERYTHING
 from lora_operator.domain.errors import RefusedError
 from lora_operator.domain.events import Event, build_event
-from lora_operator.domain.needs import Needs
+from lora_operator.domain.needs import everything, first_needs, needs_of
 from lora_operator.domain.observed import Observed, Stage
 from lora_operator.domain.plan import plan
 from lora_operator.reconcile.lorajob import LoRAJobReconciler
@@ -60,9 +59,9 @@ class FixedObserver:
 
     def __init__(self, observed: Observed | None) -> None:
         self.observed = observed
-        self.asked: list[Needs | None] = []
+        self.asked: list[object] = []
 
-    async def observe(self, namespace: str, name: str, needs: Needs | None = None) -> Observed | None:
+    async def observe(self, namespace: str, name: str, needs: object) -> Observed | None:
         self.asked.append(needs)
         return self.observed
 
@@ -106,10 +105,10 @@ def test_of_a_new_job_nothing_is_told_before_its_first_object_is_there() -> None
 
     observer.observed = accepted().see(job=World.of().job).observed
     asyncio.run(reconciler.reconcile("team-a", "support-bot"))
-    assert observer.asked == [None, EVERYTHING]
+    assert observer.asked == [needs_of, first_needs]
     assert client.writes == ["Job", "status"]
     asyncio.run(reconciler.reconcile("team-a", "support-bot"))
-    assert observer.asked[-1] is None, "the status says it now"
+    assert observer.asked[-1] is needs_of, "the status says it now"
 
 
 def test_the_finalizer_comes_first_and_goes_last() -> None:
@@ -130,7 +129,7 @@ def test_an_object_that_somebody_made_meanwhile_is_looked_at() -> None:
     reconciler = LoRAJobReconciler(client, observer, SETTINGS, lambda: START)  # type: ignore[arg-type]
     with pytest.raises(AlreadyExistsError):  # for this observer it is never there
         asyncio.run(reconciler.reconcile("team-a", "support-bot"))
-    assert observer.asked == [None, EVERYTHING], "the second look reads all"
+    assert observer.asked == [needs_of, everything], "the second look reads all"
     assert client.writes == []
 
 

@@ -35,6 +35,31 @@ def test_keys_come_in_the_order_of_their_arrival() -> None:
     assert [queue.take(), queue.take(), queue.take()] == ["b", "c", "a"]
 
 
+def test_what_is_asked_for_goes_before_what_was_put_off_and_cannot_keep_it_waiting_for_ever() -> None:
+    clock = Clock()
+    queue = make(clock)
+    queue.add_after("put off", 1)
+    clock.now += 1
+    for number in range(40):
+        queue.add(f"new-{number:02d}")
+    order = [queue.take() for _ in range(41)]
+    assert order.index("put off") == 16
+    assert [each for each in order if each != "put off"] == [f"new-{number:02d}" for number in range(40)]
+
+
+def test_what_was_put_off_and_is_asked_for_goes_with_the_others() -> None:
+    clock = Clock()
+    queue = make(clock)
+    for key in "ab":
+        queue.add_after(key, 1)
+    clock.now += 1
+    queue.add("c")
+    assert queue.take() == "c"
+    queue.add("b")
+    assert queue.depth == 2
+    assert [queue.take(), queue.take(), queue.take()] == ["b", "a", None]
+
+
 def test_a_key_that_is_worked_on_is_given_to_nobody_else_and_comes_again_afterwards() -> None:
     queue = make(Clock())
     queue.add("a")

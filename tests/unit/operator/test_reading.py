@@ -6,7 +6,7 @@ import pytest
 
 from lora_operator.domain.numbers import load_finite
 from lora_operator.domain.observed import Ownership
-from lora_operator.domain.reading import newest_failed_create, read_child, read_pod, read_status, read_work
+from lora_operator.domain.reading import read_child, read_pod, read_status, read_work
 from support.samples import lorajob
 from support.world import UID, read_lorajob
 
@@ -67,17 +67,6 @@ def test_pods_of_another_job_are_left_out_and_the_newest_comes_last() -> None:
 
 def test_a_phase_of_a_newer_release_is_dropped() -> None:
     assert read_status({"phase": "Dreaming", "run": 2, "dreams": []}).run == 2
-
-
-def test_the_newest_event_counts() -> None:
-    events = [
-        {"message": "old", "lastTimestamp": "2026-01-01T00:00:00Z"},
-        {"message": "new", "lastTimestamp": None, "eventTime": "2026-01-02T00:00:00Z"},
-    ]
-    assert newest_failed_create(events) == "new"
-    assert newest_failed_create([]) == ""
-    assert newest_failed_create(events, since="2026-01-01T12:00:00Z") == "new"
-    assert newest_failed_create(events, since="2026-01-03T00:00:00Z") == "", "a pod has come since"
 
 
 def test_numbers_that_json_does_not_have_are_left_out() -> None:
