@@ -75,7 +75,6 @@ def test_values_are_those_that_kubectl_would_send(tmp_path: Path) -> None:
         ("training.learningRate", "fast", "spec.training.learningRate: Input should be a valid number"),
         ("baseModel.uri", "ftp://a/b", "spec.baseModel.uri: write hf://owner/name, s3://bucket/path"),
         ("dataset.train", {}, "spec.dataset.train.uri: Field required"),
-        ("suspend", True, "spec.suspend: True is not supported yet; remove it"),
     ],
 )
 def test_a_wrong_value_is_named_by_its_path_in_the_file(tmp_path: Path, field: str, value: object, words: str) -> None:
