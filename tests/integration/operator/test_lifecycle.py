@@ -143,6 +143,7 @@ def test_retain_lets_a_job_go_whose_artifacts_cannot_be_removed(cluster: Objects
 def test_a_namespace_that_is_being_deleted_is_not_held_up(cluster: Objects, operator: Operator) -> None:
     cluster.create(lorajob(deletionPolicy="Delete"))
     cluster.wait("Job", PREFLIGHT)
+    wait_for("a status that tells of the run", lambda: phase(cluster) == "Preflight")
     operator.kill()
     cluster.server.run_kubectl("delete", "namespace", cluster.namespace, "--wait=false")
     delete(cluster)
