@@ -4,13 +4,13 @@ With LORA_S3_ENDPOINT and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY set, that ser
 from $LORA_DEVCLUSTER_BIN or the cache of the development cluster.
 """
 
+import contextlib
 import os
 import secrets
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,13 @@ class S3Server:
             config=Config(s3={"addressing_style": "path"}),
         )
 
+    def new_bucket(self, prefix: str) -> str:
+        """Create a bucket that no other test has, and return its name. One that is there is ours: a retry made it."""
+        name, client = f"{prefix}-{secrets.token_hex(4)}", self.client()
+        with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
+            client.create_bucket(Bucket=name)
+        return name
+
     @property
     def environment(self) -> dict[str, str]:
         """What a process needs to find the keys, as in a pod."""
@@ -46,7 +53,7 @@ class S3Server:
         return keys | {"AWS_EC2_METADATA_DISABLED": "true"}
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_s3_server(folder: Path) -> Iterator[S3Server]:
     """Give the server of the environment, or start one that keeps its objects in the folder."""
     if os.environ.get("LORA_S3_ENDPOINT"):

@@ -59,9 +59,10 @@ def test_the_numbers_of_a_run(cluster: Objects, operator: Operator) -> None:
     assert value(operator, "failed_attempts_total") == 0
     assert value(operator, "disruptions_total") == 0
 
-    assert (value(operator, "reconcile_total", kind="LoRAJob", result="success") or 0) >= 5
+    passes = value(operator, "reconcile_total", kind="LoRAJob", result="success") or 0
+    assert passes >= 3, "one each for the preflight, the training and the result; events close together share a pass"
     assert value(operator, "reconcile_total", kind="LoRAJob", result="error") is None
-    assert total(operator, "workqueue_adds_total", kind="LoRAJob") >= 5
+    assert total(operator, "workqueue_adds_total", kind="LoRAJob") >= 3
     assert total(operator, "workqueue_wait_seconds_count") == total(operator, "reconcile_total")
     assert total(operator, "api_requests_total", resource="jobs", code="201") == 2, "two Jobs were created"
     assert total(operator, "api_requests_total", resource="lorajobs", code="200") > 0

@@ -286,29 +286,30 @@ RUNS = [
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """Return an S3 server with a tiny base model."""
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[S3Server, str]]:
+    """Return an S3 server, and a bucket with a tiny base model."""
     base = save_tiny_model("llama", tmp_path_factory.mktemp("base"))
     with open_s3_server(tmp_path_factory.mktemp("s3")) as server:
-        server.client().create_bucket(Bucket="planted")
+        name = server.new_bucket("planted")
         for file in base.iterdir():
-            server.client().upload_file(str(file), "planted", f"base/{file.name}")
-        yield server
+            server.client().upload_file(str(file), name, f"base/{file.name}")
+        yield server, name
 
 
 @pytest.mark.parametrize(("row", "changes", "code"), [each[1:] for each in RUNS], ids=[each[0] for each in RUNS])
 def test_the_trainer_says_nothing_of_keys_and_rows(
-    s3: S3Server, tmp_path: Path, row: str, changes: dict[str, str], code: int
+    bucket: tuple[S3Server, str], tmp_path: Path, row: str, changes: dict[str, str], code: int
 ) -> None:
     """The kubelet passes its last words on to the operator, and whoever may read logs may not read the data."""
+    s3, name = bucket
     text, token = f"row-{secrets.token_hex(16)}", f"hf_{secrets.token_hex(16)}"
     prefix = f"out-{secrets.token_hex(4)}"
     rows = "\n".join(row % {"text": text} for _ in range(8))
-    s3.client().put_object(Bucket="planted", Key="rows.jsonl", Body=rows.encode())
+    s3.client().put_object(Bucket=name, Key="rows.jsonl", Body=rows.encode())
     spec = {
-        "baseModel": {"uri": "s3://planted/base"},
-        "dataset": {"train": {"uri": "s3://planted/rows.jsonl", "format": "Messages"}},
-        "output": {"uri": f"s3://planted/{prefix}"},
+        "baseModel": {"uri": f"s3://{name}/base"},
+        "dataset": {"train": {"uri": f"s3://{name}/rows.jsonl", "format": "Messages"}},
+        "output": {"uri": f"s3://{name}/{prefix}"},
         "storage": {"endpoint": s3.endpoint, "pathStyle": True},
         "training": {"maxSteps": 1},
         "resources": {"gpus": 0},
@@ -322,9 +323,9 @@ def test_the_trainer_says_nothing_of_keys_and_rows(
         command, env=os.environ | keys | own, capture_output=True, text=True, timeout=120, check=False
     )
     said = {"output": done.stdout + done.stderr, "last words": last_words.read_text()}
-    for each in s3.client().list_objects_v2(Bucket="planted", Prefix=prefix).get("Contents", []):
+    for each in s3.client().list_objects_v2(Bucket=name, Prefix=prefix).get("Contents", []):
         if each["Key"].endswith((".json", ".jsonl")):
-            said[each["Key"]] = s3.client().get_object(Bucket="planted", Key=each["Key"])["Body"].read().decode()
+            said[each["Key"]] = s3.client().get_object(Bucket=name, Key=each["Key"])["Body"].read().decode()
     assert done.returncode == code, said
     assert said["last words"]
     assert code or any(place.endswith("report.json") for place in said), "what is stored is searched too"
