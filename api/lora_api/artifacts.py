@@ -125,6 +125,21 @@ class ManifestJob(StatusModel):
     image: str = ""
 
 
+class GoldenSample(StatusModel):
+    """What base and adapter say after one prompt: log-probabilities of a few next tokens, natural logarithm.
+
+    The prompts are sentences of ours, so no user's data is in them. An engine that serves the adapter rightly says
+    nearly the same, so a wrong scale, a wrong base or an adapter that is not applied is seen at once.
+    """
+
+    prompt_tokens: Annotated[list[int], Field(min_length=1, max_length=64)]
+    """Token ids of the prompt, the same for every tokenizer setting of an engine."""
+    base: dict[str, float]
+    """Log-probability by token id (a decimal string), of the tokens that the base model finds likeliest."""
+    adapter: dict[str, float]
+    """The same with the adapter, of the tokens that the adapted model finds likeliest."""
+
+
 class Manifest(StatusModel):
     """Content of the manifest.json of an adapter, or of another form of one."""
 
@@ -151,6 +166,8 @@ class Manifest(StatusModel):
     versions: dict[str, str]
     """Versions of Python and of the libraries that decide the result."""
     servable: list[Servability] = []
+    samples: Annotated[list[GoldenSample], Field(max_length=16)] = []
+    """Of causal language models only."""
     created_time: datetime
 
     def encode(self) -> bytes:

@@ -91,6 +91,11 @@ class UriRule:
 
 
 ShortString = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+ServedName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9_-]|\.[A-Za-z0-9_-])*$"),
+]
+"""A model name as clients write it, which engines also use as the name of a folder: no slash, colon or double dot."""
 LongString = Annotated[str, StringConstraints(max_length=4096)]
 ObjectName = Annotated[
     str,

@@ -61,13 +61,19 @@ def loraadapter_crd() -> Schema:
     columns = [
         _column("Served name", ".spec.servedName"),
         _column("Ready", ".status.conditions[?(@.type=='Ready')].status"),
-        _column("Pods", ".status.readyPods", kind="integer"),
+        _column("Pods", ".status.servedPods", description="Pods that serve it, of those that ask for it"),
+        _column("Version", ".status.digestShort", description="Digest that is to be served"),
         _column("Age", ".metadata.creationTimestamp", kind="date"),
-        _column("Digest", ".spec.source.digest", wide=True),
+        _column("Reason", ".status.conditions[?(@.type=='Ready')].reason", wide=True),
         _column("Base", ".spec.baseModel.name", wide=True),
         _column("URI", ".spec.source.uri", wide=True),
     ]
-    return _crd("LoRAAdapter", ["la"], LoRAAdapterSpec, LoRAAdapterStatus, columns, [])
+    name_rules = [
+        rule(
+            "size(self.metadata.name) <= 63", "metadata.name: use at most 63 characters, as clients write it as a model"
+        )
+    ]
+    return _crd("LoRAAdapter", ["la"], LoRAAdapterSpec, LoRAAdapterStatus, columns, name_rules)
 
 
 def all_crds() -> dict[str, Schema]:

@@ -1,21 +1,28 @@
-"""LoRAAdapter: a published adapter that inference deployments can mount.
+"""LoRAAdapter: an adapter that running inference pods pick up by themselves.
 
 It outlives the job that made it, and can be written by hand for an adapter from elsewhere.
 """
 
+from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from lora_api.base import ApiModel, ShortString, StatusModel, UriRule
+from lora_api.base import ApiModel, SecretKeyReference, ServedName, ShortString, StatusModel, UriRule, rule, rules
 from lora_api.conditions import ConditionList
+from lora_api.messages import Servability
 from lora_api.sources import Storage
+
+MAX_PODS_IN_STATUS = 100
+MAX_VERSIONS = 20
 
 AdapterUri = Annotated[
     str,
     UriRule(
-        r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\s]+$",
-        "write s3://bucket/path of a folder that holds a manifest.json",
+        r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\s]+|hf://[A-Za-z0-9][\w.-]*/[\w.-]+(/[\w./-]+)?)$",
+        "write s3://bucket/path or hf://owner/name of a folder with an adapter_config.json",
+        local="file://",
     ),
 ]
 Digest = Annotated[str, UriRule(r"^sha256:[0-9a-f]{64}$", "write sha256: and 64 hexadecimal digits")]
@@ -31,25 +38,85 @@ class BaseModelReference(ApiModel):
 
 
 class AdapterSource(ApiModel):
-    """The published files."""
+    """The files: published by a job, with a manifest, or any folder that PEFT wrote."""
 
     uri: AdapterUri
-    """Folder that holds manifest.json."""
-    digest: Digest
-    """sha256:<hex> of the canonical list of files; checked after each download."""
+    """Folder that holds adapter_config.json and adapter_model.safetensors; with a manifest.json if a job made it."""
+    digest: Digest | None = None
+    """sha256:<hex> of the canonical list of files; checked after each download. Without it the digest of the first
+    download is kept in the status, and other content is refused from then on."""
+    revision: ShortString | None = None
+    """Commit, tag or branch of an hf:// source. Default: main."""
     storage: Storage | None = None
     """How the pods reach S3. Default: their own identity."""
+    token_secret_ref: SecretKeyReference | None = None
+    """Token for a private hf:// source."""
+
+
+class Check(StrEnum):
+    """What a failed check means."""
+
+    REQUIRED = "Required"
+    """The version is not served."""
+    WARN = "Warn"
+    """It is served, and the status says so."""
+    OFF = "Off"
+    """It is not made."""
+
+
+class Verify(ApiModel):
+    """Checks of a new version, made under a name of its own before it answers to anybody."""
+
+    effect: Check = Check.REQUIRED
+    """The adapter changes what the base model says. Default: Required."""
+    samples: Check = Check.REQUIRED
+    """The engine says what the trainer recorded in the manifest, if it did. Default: Required."""
+
+
+class Rollout(ApiModel):
+    """How a new version reaches the pods."""
+
+    canary: bool = True
+    """Serve it in one pod first, and in the others when it is good there. Default: true."""
+    step_percent: Annotated[int, Field(ge=1, le=100)] = 25
+    """Share of the pods that change at the same time after the canary. Default: 25; at least one pod."""
+    timeout_seconds: Annotated[int, Field(ge=30, le=86_400)] = 600
+    """Time in which a pod has to serve it; after it the rollout has failed. Default: 600."""
+
+
+class Versions(ApiModel):
+    """Which version is served."""
+
+    pin: Digest | None = None
+    """Serve this version of status.versions, whatever source says: a rollback by hand. Default: source."""
+    history_limit: Annotated[int, Field(ge=1, le=MAX_VERSIONS)] = 5
+    """Versions to remember in status.versions. Default: 5."""
 
 
 class LoRAAdapterSpec(ApiModel):
     """Which adapter, and under which name it is served."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.source.revision) || self.source.uri.startsWith('hf://')",
+                "source.revision: an s3:// folder has no revisions; write source.digest",
+            )
+        )
+    )
+
     base_model: BaseModelReference
     """The base model that the adapter belongs to."""
     source: AdapterSource
-    """The published files."""
-    served_name: ShortString | None = None
+    """The files."""
+    served_name: ServedName | None = None
     """Model name that the engine answers to. Default: the name of the object."""
+    versions: Versions = Versions()
+    """Which version is served."""
+    rollout: Rollout = Rollout()
+    """How a new version reaches the pods."""
+    verify: Verify = Verify()
+    """Checks before a new version is served."""
 
 
 class PodAdapterState(StatusModel):
@@ -59,8 +126,54 @@ class PodAdapterState(StatusModel):
     node: str = ""
     engine: str = ""
     state: str = ""
+    """NotInjected, Unreachable, Unassigned, or a state of the agent, see `lora_api.delivery.AdapterState`."""
     digest: str = ""
+    """Digest that the engine serves, proved by the engine's own list."""
+    reason: str = ""
     message: Annotated[str, Field(max_length=1024)] = ""
+
+
+class VersionState(StrEnum):
+    """What became of a version."""
+
+    SERVING = "Serving"
+    SUPERSEDED = "Superseded"
+    REJECTED = "Rejected"
+
+
+class AdapterVersion(StatusModel):
+    """A version that was served or tried, with all that is needed to serve it again."""
+
+    digest: str
+    state: VersionState
+    source: AdapterSource
+    base_model: BaseModelReference
+    time: datetime
+    """When it got this state."""
+    reason: str = ""
+    message: Annotated[str, Field(max_length=1024)] = ""
+
+
+class RolloutStage(StrEnum):
+    """How far the rollout of the newest version is."""
+
+    CANARY = "Canary"
+    ROLLING = "Rolling"
+    DONE = "Done"
+    FAILED = "Failed"
+
+
+class RolloutStatus(StatusModel):
+    """The rollout of one version."""
+
+    digest: str
+    """What is rolled out; empty while the digest of a source without one is not known."""
+    stage: RolloutStage
+    canary: str = ""
+    """Pod that gets it first."""
+    started_time: datetime
+    progress_time: datetime
+    """When a pod last came to serve it; the timeout counts from here."""
 
 
 class LoRAAdapterStatus(StatusModel):
@@ -74,15 +187,31 @@ class LoRAAdapterStatus(StatusModel):
     """Digest that is to be served."""
     previous_digest: str | None = None
     """Digest that was served before."""
+    digest_short: str | None = None
+    """The first characters of digest, for people."""
+    served_pods: str | None = None
+    """Pods that serve the digest, of those that ask for it: 2/3. For people."""
+    rollout: RolloutStatus | None = None
+    """How far the newest version is."""
+    versions: Annotated[list[AdapterVersion], Field(max_length=MAX_VERSIONS)] = []
+    """Versions, newest first."""
+    compatibility: Annotated[
+        list[Servability],
+        Field(
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["engine"]},
+        ),
+    ] = []
+    """Whether each engine can load it, and why not."""
     desired_pods: int | None = None
     """Pods that ask for the adapter."""
     ready_pods: int | None = None
-    """Pods whose engine has loaded it."""
+    """Pods whose engine serves the digest."""
     pods: Annotated[
         list[PodAdapterState],
         Field(
-            max_length=100,
+            max_length=MAX_PODS_IN_STATUS,
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = []
-    """State a pod."""
+    """State a pod, those with trouble first."""

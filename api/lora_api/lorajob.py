@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from lora_api.base import (
     ApiModel,
     ObjectName,
-    ShortString,
+    ServedName,
     rule,
     rules,
 )
@@ -59,7 +59,7 @@ class AdapterTemplate(ApiModel):
     """Default: true."""
     name: ObjectName | None = None
     """Name of the LoRAAdapter. Default: that of the job."""
-    served_name: ShortString | None = None
+    served_name: ServedName | None = None
     """Model name that the inference engine answers to. Default: the name of the LoRAAdapter."""
 
 

@@ -95,6 +95,34 @@ class Reason(StrEnum):
     GATE_NOT_PASSED = "GateNotPassed"
     TRAINING_STALLED = "TrainingStalled"
 
+    # Delivery to inference pods: the straight path.
+    NO_PODS = "NoPods"
+    CANARY = "Canary"
+    ROLLING_OUT = "RollingOut"
+    ROLLED_OUT = "RolledOut"
+    SERVED = "Served"
+    PINNED = "Pinned"
+    UNLOADING = "Unloading"
+    UNLOADED = "Unloaded"
+    COMPATIBLE = "Compatible"
+    NOT_KNOWN_YET = "NotKnownYet"
+    LOADING = "Loading"
+
+    # Delivery: what went wrong.
+    ROLLED_BACK = "RolledBack"
+    PIN_NOT_FOUND = "PinNotFound"
+    NOT_INJECTED = "NotInjected"
+    ENGINE_FLAGS_MISSING = "EngineFlagsMissing"
+    POD_UNREACHABLE = "PodUnreachable"
+    DIGEST_MISMATCH = "DigestMismatch"
+    NOT_AN_ADAPTER = "NotAnAdapter"
+    INCOMPATIBLE = "Incompatible"
+    ENGINE_REFUSED = "EngineRefused"
+    ENGINE_UNREACHABLE = "EngineUnreachable"
+    NO_EFFECT = "NoEffect"
+    SAMPLES_DIFFER = "SamplesDiffer"
+    ROLLOUT_TIMEOUT = "RolloutTimeout"
+
     # The pod ended without a word of the trainer.
     OUT_OF_MEMORY = "OutOfMemory"
     POD_LOST = "PodLost"
