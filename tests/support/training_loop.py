@@ -11,6 +11,7 @@ from lora_api.lorajob import LoRAJobSpec
 from lora_api.training import Task
 from lora_trainer.model.adapter import add_adapter
 from lora_trainer.model.load import load_base
+from lora_trainer.model.quantize import keep_packing
 from lora_trainer.tasks import rules_of
 from support.specs import SMALLEST
 from support.tiny_models import tiny_model_tokenizer
@@ -79,4 +80,5 @@ def reload(base: Path, adapter: Path, spec: LoRAJobSpec, **settings: Any) -> Any
     model = getattr(transformers, rules_of(spec).auto_model).from_pretrained(
         base, **{"dtype": torch.float32, **heads, **settings}
     )
+    keep_packing(model)  # such small layers cannot be packed
     return peft.PeftModel.from_pretrained(model, adapter).eval()

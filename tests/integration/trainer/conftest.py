@@ -94,7 +94,10 @@ def put_rows(s3: Any, bucket: str, rows: list[Any], key: str = "train.jsonl") ->
 
 @pytest.fixture
 def job(bucket, s3_server, tmp_path):
-    """Write a job file. Arguments replace whole blocks of the spec."""
+    """Write a job file. Arguments replace whole blocks of the spec.
+
+    In float32, so that the numbers are those of every machine: Auto takes bfloat16 on CPUs that have it.
+    """
 
     def write(name: str = "bot", **blocks: Any) -> Path:
         spec = {
@@ -102,7 +105,7 @@ def job(bucket, s3_server, tmp_path):
             "dataset": {"train": {"uri": f"s3://{bucket}/train.jsonl"}, "validation": {"fraction": 0.2}},
             "output": {"uri": f"s3://{bucket}/out"},
             "lora": {"rank": 4},
-            "training": {"maxSteps": 6, "effectiveBatchSize": 4, "learningRate": 0.01},
+            "training": {"maxSteps": 6, "effectiveBatchSize": 4, "learningRate": 0.01, "precision": "FP32"},
             "storage": {"endpoint": s3_server.endpoint, "pathStyle": True},
             "resources": {"gpus": 0},
         }

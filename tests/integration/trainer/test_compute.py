@@ -62,6 +62,6 @@ def test_on_a_quantized_base_the_fused_layer_has_peft_s_numbers(settings, dtype,
         logits = model(input_ids=row, use_cache=False).logits
         logits.float().square().mean().backward()
         found.append((logits.detach().float(), gradients(model)))
-    tolerance = 1e-5 if dtype is torch.float32 else 3e-2
+    tolerance = 1e-5 if dtype is torch.float32 else 5e-2
     for fused, plain in zip(found[1], found[0], strict=True):
         assert relative(fused, plain) < tolerance

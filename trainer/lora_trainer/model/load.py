@@ -17,7 +17,7 @@ from lora_trainer.errors import TrainerError, invalid_request
 from lora_trainer.logs import log
 from lora_trainer.model.arithmetic import cpu_has_bfloat16
 from lora_trainer.model.heads import mark_new, may_be_new
-from lora_trainer.model.quantize import quantization_config
+from lora_trainer.model.quantize import keep_packing, quantization_config
 from lora_trainer.tasks import rules_of
 
 _MINIMUM_BF16_CAPABILITY = (8, 0)  # Ampere; older GPUs emulate bfloat16, slower than float32
@@ -86,6 +86,7 @@ def load_base(
     if new_head:
         mark_new(model, missing)
         log("new head made", labels=len(labels), weights=sorted(missing))
+    keep_packing(model)
     model.config.use_cache = False
     return model
 

@@ -4,7 +4,7 @@ Computation stays in the precision of the job, the adapter in float32. A merge n
 """
 
 import torch
-from transformers import BitsAndBytesConfig
+from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import is_bitsandbytes_available
 
 from lora_api.training import Quantization
@@ -31,3 +31,14 @@ def quantization_config(
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=unquantized,
     )
+
+
+def keep_packing(model: PreTrainedModel) -> None:
+    """Keep 4-bit weights as they were loaded.
+
+    On CPUs that compute in bfloat16, bitsandbytes 0.50 packs them anew at the first evaluation and rounds their scales
+    to bfloat16: the base under the adapter would change in the middle of a training, and rows of under 64 values fail.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
