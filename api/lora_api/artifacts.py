@@ -97,6 +97,11 @@ def digest_of(files: Iterable[FileEntry]) -> str:
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def short_digest(digest: str) -> str:
+    """Return the digest as people read and compare it: twelve hexadecimal digits."""
+    return digest.removeprefix("sha256:")[:12]
+
+
 class ManifestBaseModel(StatusModel):
     """The base model that the adapter was trained on."""
 

@@ -81,7 +81,7 @@ class Rollout(ApiModel):
     step_percent: Annotated[int, Field(ge=1, le=100)] = 25
     """Share of the pods that change at the same time after the canary. Default: 25; at least one pod."""
     timeout_seconds: Annotated[int, Field(ge=30, le=86_400)] = 600
-    """Time in which a pod has to serve it; after it the rollout has failed. Default: 600."""
+    """Time without progress after which the status says Degraded; it goes on trying. Default: 600."""
 
 
 class Versions(ApiModel):
@@ -101,7 +101,12 @@ class LoRAAdapterSpec(ApiModel):
             rule(
                 "!has(self.source.revision) || self.source.uri.startsWith('hf://')",
                 "source.revision: an s3:// folder has no revisions; write source.digest",
-            )
+            ),
+            rule(
+                "has(self.servedName) == has(oldSelf.servedName)"
+                " && (!has(self.servedName) || self.servedName == oldSelf.servedName)",
+                "servedName: clients ask for this name, so it cannot change; write another LoRAAdapter beside this one",
+            ),
         )
     )
 
@@ -168,9 +173,11 @@ class RolloutStatus(StatusModel):
 
     digest: str
     """What is rolled out; empty while the digest of a source without one is not known."""
+    generation: int
+    """Generation of the spec that asked for it. A failed rollout is tried again for another one."""
     stage: RolloutStage
     canary: str = ""
-    """Pod that gets it first."""
+    """Pod that gets it first; of a failed rollout the pod in which it failed."""
     started_time: datetime
     progress_time: datetime
     """When a pod last came to serve it; the timeout counts from here."""

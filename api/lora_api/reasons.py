@@ -67,7 +67,6 @@ class Reason(StrEnum):
 
     # The request cannot work as it stands.
     INVALID_SPEC = "InvalidSpec"
-    NOT_SUPPORTED = "NotSupported"
     NOT_ALLOWED = "NotAllowed"
     NAME_CONFLICT = "NameConflict"
 

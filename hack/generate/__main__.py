@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from generate.install import OPERATOR_IMAGE, TRAINER_IMAGE, Installation, install_objects
+from generate.install import AGENT_IMAGE, OPERATOR_IMAGE, TRAINER_IMAGE, Installation, install_objects
 from generate.network_policy import ANYWHERE, Opening, operator_policy, trainer_policy
+from generate.webhook import STATIC_HEADER, static_component, static_patch
 from lora_api.crd import all_crds
 from lora_operator.app.config_file import ConfigFileError, read_policy
 
@@ -39,6 +40,9 @@ def generated_files() -> dict[Path, str]:
     files[ROOT / "manifests" / "install.yaml"] = to_yaml(install_objects())
     files[ROOT / "manifests" / "network-policy-trainer.yaml"] = to_yaml([trainer_policy()])
     files[ROOT / "manifests" / "network-policy-operator.yaml"] = to_yaml([operator_policy()])
+    serving = ROOT / "manifests" / "serving"
+    files[serving / "static-patch.yaml"] = STATIC_HEADER + to_yaml([static_patch(AGENT_IMAGE)])
+    files[serving / "kustomization.yaml"] = to_yaml([static_component()])
     return {path: HEADER + content for path, content in files.items()}
 
 
@@ -77,6 +81,14 @@ def _parser() -> argparse.ArgumentParser:
     install = commands.add_parser("install")
     install.add_argument("--operator-image", default=OPERATOR_IMAGE)
     install.add_argument("--trainer-image", default=TRAINER_IMAGE)
+    install.add_argument("--agent-image", default=AGENT_IMAGE)
+    install.add_argument("--no-webhook", action="store_true", help="without the pod webhook")
+    install.add_argument(
+        "--failure-policy",
+        choices=["Fail", "Ignore"],
+        default="Fail",
+        help="of the pod webhook: refuse labelled pods while no operator answers, or start them without adapters",
+    )
     install.add_argument("--namespace", action="append", default=[], help="serve this one only; may be repeated")
     install.add_argument("--config", type=Path, metavar="FILE", help="configuration file with a policy")
     network = commands.add_parser("network-policy")
@@ -98,7 +110,16 @@ def _objects(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         openings = tuple(arguments.allow or ANYWHERE)
         return [trainer_policy(each, openings) for each in namespaces]
     config = _read_config(arguments.config)
-    return install_objects(Installation(arguments.operator_image, arguments.trainer_image, namespaces, config))
+    wanted = Installation(
+        operator_image=arguments.operator_image,
+        trainer_image=arguments.trainer_image,
+        namespaces=namespaces,
+        config=config,
+        agent_image=arguments.agent_image,
+        webhook=not arguments.no_webhook,
+        failure_policy=arguments.failure_policy,
+    )
+    return install_objects(wanted)
 
 
 def main() -> int:

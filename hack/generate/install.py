@@ -1,16 +1,26 @@
-"""The objects that install the operator: namespace, rights, Deployment and the CRDs.
+"""The objects that install the operator: namespace, rights, Deployment, pod webhook and the CRDs.
 
 Pure: an installation in, objects out. `manifests/install.yaml` is this with the released images; `make deploy` applies
-it with the images of the cluster at hand. With `namespaces` it serves these alone, and has no right elsewhere.
+it with the images of the cluster at hand. With `namespaces` it serves these alone, and has no right elsewhere but one:
+to the webhook's entry, which has no namespace.
 """
 
 import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from generate.webhook import (
+    PORT_NAME,
+    WEBHOOK_PORT,
+    WEBHOOK_ROLE,
+    FailurePolicy,
+    webhook_configuration,
+    webhook_service,
+)
 from lora_api.crd import all_crds
 from lora_api.names import GROUP
-from lora_operator.cluster.permissions import OWN_NAMESPACE_RULES, RULES
+from lora_operator.app.config import WEBHOOK_SERVICE
+from lora_operator.cluster.permissions import OWN_NAMESPACE_RULES, RULES, WEBHOOK_NAME, WEBHOOK_RULES
 
 NAMESPACE = "lora-system"
 NAME = "lora-operator"
@@ -18,6 +28,7 @@ LEASE_ROLE = f"{NAME}-lease"
 VERSION = "0.1.0"
 OPERATOR_IMAGE = f"lora-operator:{VERSION}"
 TRAINER_IMAGE = f"lora-trainer:{VERSION}"
+AGENT_IMAGE = f"lora-agent:{VERSION}"
 LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "controller"}
 HEALTH_PORT = 8080
 METRICS_PORT = 8081
@@ -40,6 +51,11 @@ class Installation:
     """Namespaces to serve; none means all. They must exist."""
     config: str = ""
     """Content of the configuration file; without one nothing is restricted."""
+    agent_image: str = AGENT_IMAGE
+    webhook: bool = True
+    """Whether labelled pods are given an agent."""
+    failure_policy: FailurePolicy = "Fail"
+    """What becomes of a labelled pod while no operator answers: refused, or started without its adapters."""
 
 
 def install_objects(installation: Installation | None = None) -> list[Object]:
@@ -51,9 +67,20 @@ def install_objects(installation: Installation | None = None) -> list[Object]:
         _service_account(),
         *_user_roles(),
         *_operator_rights(wanted.namespaces),
+        *(_webhook_rights() if wanted.webhook else []),
         *([_config_map(wanted.config)] if wanted.config else []),
+        *([_webhook_service()] if wanted.webhook else []),
         _deployment(wanted),
+        *([_webhook_configuration(wanted)] if wanted.webhook else []),
     ]
+
+
+def _webhook_service() -> Object:
+    return webhook_service(_meta(WEBHOOK_SERVICE, NAMESPACE), LABELS)
+
+
+def _webhook_configuration(wanted: Installation) -> Object:
+    return webhook_configuration(_meta(WEBHOOK_NAME), NAMESPACE, wanted.namespaces, wanted.failure_policy)
 
 
 def _meta(name: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> Object:
@@ -77,6 +104,11 @@ def _operator_rights(namespaces: tuple[str, ...]) -> list[Object]:
         return [_role(NAME, RULES), _binding(NAME), *lease]
     served = [make for each in namespaces for make in (_role(NAME, RULES, each), _binding(NAME, each))]
     return [*served, *lease]
+
+
+def _webhook_rights() -> list[Object]:
+    """Return the one right for the whole cluster that a namespaced operator has, too: its entry has no namespace."""
+    return [_role(WEBHOOK_ROLE, WEBHOOK_RULES), _binding(WEBHOOK_ROLE)]
 
 
 def _user_roles() -> list[Object]:
@@ -170,6 +202,7 @@ def _container(wanted: Installation) -> Object:
         "ports": [
             {"name": "health", "containerPort": HEALTH_PORT},
             {"name": "metrics", "containerPort": METRICS_PORT},
+            *([{"name": PORT_NAME, "containerPort": WEBHOOK_PORT}] if wanted.webhook else []),
         ],
         "livenessProbe": {
             "httpGet": {"path": "/healthz", "port": "health"},
@@ -195,6 +228,7 @@ def _container(wanted: Installation) -> Object:
 def _environment(wanted: Installation) -> list[Object]:
     found: list[Object] = [
         {"name": "LORA_TRAINER_IMAGE", "value": wanted.trainer_image},
+        *_webhook_environment(wanted),
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},  # its name in the Lease
     ]
     if wanted.namespaces:
@@ -202,3 +236,9 @@ def _environment(wanted: Installation) -> list[Object]:
     if wanted.config:
         found.append({"name": "LORA_CONFIG", "value": f"{CONFIG_DIRECTORY}/{CONFIG_FILE}"})
     return found
+
+
+def _webhook_environment(wanted: Installation) -> list[Object]:
+    if not wanted.webhook:
+        return [{"name": "LORA_WEBHOOK", "value": "off"}]
+    return [{"name": "LORA_WEBHOOK", "value": "on"}, {"name": "LORA_AGENT_IMAGE", "value": wanted.agent_image}]

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from generate.install import HEALTH_PORT, LABELS, METRICS_PORT, NAMESPACE
-from lora_api.names import COMPONENT_LABEL, FIELD_MANAGER, GROUP, MANAGED_BY_LABEL, PROGRESS_PORT
+from generate.webhook import WEBHOOK_PORT
+from lora_api.names import (
+    AGENT_PORT,
+    COMPONENT_LABEL,
+    FIELD_MANAGER,
+    GROUP,
+    INJECT_LABEL,
+    MANAGED_BY_LABEL,
+    PROGRESS_PORT,
+)
 
 TRAINER_LABELS = {MANAGED_BY_LABEL: FIELD_MANAGER, COMPONENT_LABEL: "trainer"}
 METRICS_LABEL = {f"{GROUP}/metrics": "true"}
@@ -64,15 +73,22 @@ def trainer_policy(namespace: str | None = None, openings: tuple[Opening, ...] =
 def operator_policy() -> Object:
     """Return the policy for the operator's own pods."""
     trainers = {"namespaceSelector": {}, "podSelector": _labelled(TRAINER_LABELS)}
+    agents = {"namespaceSelector": {}, "podSelector": _labelled({INJECT_LABEL: "true"})}
     return _policy(
         "lora-operator",
         NAMESPACE,
         LABELS,
         ingress=[
             {"ports": [_port(HEALTH_PORT)]},  # the kubelet's address is that of the node, which nothing here knows
+            {"ports": [_port(WEBHOOK_PORT)]},  # nor is that of the API server
             _rule("from", [{"namespaceSelector": _labelled(METRICS_LABEL)}], METRICS_PORT),
         ],
-        egress=[_dns(), {"ports": [_port(each) for each in API_SERVER_PORTS]}, _rule("to", [trainers], PROGRESS_PORT)],
+        egress=[
+            _dns(),
+            {"ports": [_port(each) for each in API_SERVER_PORTS]},
+            _rule("to", [trainers], PROGRESS_PORT),
+            _rule("to", [agents], AGENT_PORT),
+        ],
     )
 
 

@@ -21,8 +21,22 @@ ProgressRoute = Literal["auto", "direct", "proxy"]
 
 OWN_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """Where a pod finds the name of its namespace."""
+WEBHOOK_SERVICE = "lora-operator-webhook"
 _CLUSTER_VARIABLE = "KUBERNETES_SERVICE_HOST"
 """Set in every pod, and nowhere else."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookConfig:
+    """How the pod webhook is served."""
+
+    agent_image: str
+    """Image of the agent beside an inference engine."""
+    port: int
+    service: str
+    """Name of the Service by which the API server calls it, in the namespace of the Lease."""
+    certificates: Path | None = None
+    """Folder with tls.crt and tls.key, if somebody else makes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +63,8 @@ class Config:
     otlp_endpoint: str | None = None
     """Where traces go; None makes none."""
     policy: Policy = field(default_factory=Policy)
+    webhook: WebhookConfig | None = None
+    """How the pod webhook is served; None does not serve it."""
 
 
 def read_config(
@@ -79,6 +95,7 @@ def read_config(
         identity=_identity(environment),
         otlp_endpoint=parsed.otlp_endpoint or None,
         policy=_policy(parser, parsed.config),
+        webhook=_webhook(parser, parsed, environment),
     )
 
 
@@ -93,9 +110,13 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     option("--config", "LORA_CONFIG", "", "file with the policy, YAML or JSON", metavar="FILE")
     option("--log-level", "LORA_LOG_LEVEL", "info", "debug, info, warning or error")
     option("--log-format", "LORA_LOG_FORMAT", "json", "json or text", choices=["json", "text"])
-    option("--listen", "LORA_LISTEN", "0.0.0.0", "address of the two ports below")  # noqa: S104 - probes come from the node
+    option("--listen", "LORA_LISTEN", "0.0.0.0", "address of the ports below")  # noqa: S104 - probes come from the node
     option("--health-port", "LORA_HEALTH_PORT", "8080", "port of /healthz", type=int)
     option("--metrics-port", "LORA_METRICS_PORT", "8081", "port of /metrics", type=int)
+    option("--webhook", "LORA_WEBHOOK", "auto", "serve the pod webhook", choices=["auto", "on", "off"])
+    option("--webhook-port", "LORA_WEBHOOK_PORT", "9443", "port of the pod webhook", type=int)
+    option("--webhook-certificates", "LORA_WEBHOOK_CERTIFICATES", "", "folder with tls.crt, tls.key", metavar="DIR")
+    option("--agent-image", "LORA_AGENT_IMAGE", "", "image of the agent in inference pods")
     option("--workers", "LORA_WORKERS", "8", "objects that are worked on at the same time", type=int)
     option("--resync-seconds", "LORA_RESYNC_SECONDS", "450", "mean time between two full lists", type=float)
     option("--progress", "LORA_PROGRESS", "auto", "way to trainer pods", choices=["auto", "direct", "proxy"])
@@ -135,6 +156,26 @@ def _elects(parser: argparse.ArgumentParser, flag: bool | None, environment: Map
     if flag is not None:
         return flag
     return text == "true" if text else _CLUSTER_VARIABLE in environment
+
+
+def _webhook(
+    parser: argparse.ArgumentParser, parsed: argparse.Namespace, environment: Mapping[str, str]
+) -> WebhookConfig | None:
+    """Return how the webhook is served. In a cluster it is, if there is an agent to add; elsewhere nobody calls it."""
+    if parsed.webhook == "auto":
+        wanted = _CLUSTER_VARIABLE in environment and bool(parsed.agent_image)
+    else:
+        wanted = parsed.webhook == "on"
+    if not wanted:
+        return None
+    if not parsed.agent_image:
+        _refuse(parser, "no agent image: set LORA_AGENT_IMAGE or --agent-image, or --webhook off")
+    return WebhookConfig(
+        agent_image=parsed.agent_image,
+        port=parsed.webhook_port,
+        service=environment.get("LORA_WEBHOOK_SERVICE") or WEBHOOK_SERVICE,
+        certificates=Path(parsed.webhook_certificates) if parsed.webhook_certificates else None,
+    )
 
 
 def _own_namespace(file: Path) -> str:

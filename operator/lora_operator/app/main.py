@@ -1,10 +1,11 @@
-"""Starts the operator: serves health and metrics, waits until this replica leads, works, and ends when any part dies.
+"""Starts the operator: serves health, metrics and the pod webhook, waits until this replica leads, and works.
 
 A process that cannot watch must not look alive: whichever part ends first takes the others with it, and Kubernetes
 starts a new one. A restart is cheap, because nothing is remembered.
 """
 
 import asyncio
+import functools
 import logging
 import os
 import signal
@@ -15,16 +16,30 @@ from typing import Any, NoReturn
 
 import aiohttp
 
-from lora_operator.app.config import Config, read_config
+from lora_operator.app.admission import Reviewer
+from lora_operator.app.config import Config, WebhookConfig, read_config
 from lora_operator.app.leader import Alone, Leadership, LeadershipLostError
 from lora_operator.app.logs import configure_logs
 from lora_operator.app.metrics import Metrics
 from lora_operator.app.probes import Health, serve_health
 from lora_operator.app.telemetry import Telemetry
 from lora_operator.app.tracing import open_tracing
+from lora_operator.app.webhook import (
+    GivenCertificate,
+    Listen,
+    OwnCertificate,
+    read_adapters,
+    serve_webhook,
+    server_names,
+)
 from lora_operator.app.work import Work, wait_for_types
+from lora_operator.cluster.client import Client
 from lora_operator.cluster.connect import connect
 from lora_operator.cluster.lease import FencedClient, LeaseClient
+from lora_operator.cluster.webhook_config import WebhookConfigClient
+from lora_operator.domain.injection import InjectionSettings
+from lora_operator.domain.reading import read_adapter
+from lora_operator.domain.serving import stable_entries
 
 _LOG = logging.getLogger("lora_operator")
 _CANDIDATE_SECONDS = 60.0
@@ -66,7 +81,11 @@ async def run(config: Config) -> None:
 
 
 async def _lead(config: Config, metrics: Metrics, health: Health, telemetry: Telemetry, stop: asyncio.Event) -> None:
-    async with serve_health(health, config.listen, config.health_port), _candidate(config, health) as leadership:
+    async with (
+        serve_health(health, config.listen, config.health_port),
+        _webhook(config, health, telemetry),
+        _candidate(config, health) as leadership,
+    ):
         if not await _unless(stop, leadership.acquire()):
             return
         health.role = "leader"
@@ -82,6 +101,38 @@ def _stop_on_signals() -> asyncio.Event:
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
     return stop
+
+
+@asynccontextmanager
+async def _webhook(config: Config, health: Health, telemetry: Telemetry) -> AsyncIterator[None]:
+    """Serve the pod webhook, whether this replica leads or not: it writes nothing but who may be trusted."""
+    if config.webhook is None:
+        yield
+        return
+    async with await connect() as api:
+        client = Client(api, observer=telemetry.requested)
+        upkeep = _certificate(config, config.webhook, WebhookConfigClient(api, observer=telemetry.requested))
+        listen = Listen(config.listen, config.webhook.port)
+        async with serve_webhook(_reviewer(config, config.webhook, client), upkeep, health, listen):
+            yield
+
+
+def _reviewer(config: Config, webhook: WebhookConfig, client: Client) -> Reviewer:
+    return Reviewer(
+        functools.partial(read_adapters, client),
+        lambda adapters, names: stable_entries([read_adapter(each) for each in adapters], names),
+        InjectionSettings(webhook.agent_image),
+        config.namespaces,
+    )
+
+
+def _certificate(
+    config: Config, webhook: WebhookConfig, authorities: WebhookConfigClient
+) -> OwnCertificate | GivenCertificate:
+    if webhook.certificates is not None:
+        return GivenCertificate(webhook.certificates)
+    names = server_names(webhook.service, config.lease_namespace, config.listen)
+    return OwnCertificate(names, config.identity, authorities)
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
 from lora_api.lorajob_status import Phase
+from lora_operator.domain.adapter_plan import AdapterPlan, Standing
 from lora_operator.domain.measures import Measure, Measured
 from lora_operator.reconcile.keys import Key
 from lora_operator.reconcile.queue import Outcome
@@ -36,6 +37,7 @@ class Metrics:
         self._refused: set[Key] = set()
         self._make_pass_metrics()
         self._make_job_metrics()
+        self._make_adapter_metrics()
         self._make_request_metrics()
         self._make_process_metrics()
 
@@ -83,6 +85,18 @@ class Metrics:
             Measured.DISRUPTION: lambda each: disruptions.inc(each.value),
             Measured.ADAPTER: lambda each: adapter.observe(each.value),
         }
+
+    def _make_adapter_metrics(self) -> None:
+        self._plan_of: dict[Key, AdapterPlan] = {}
+        self._adapters = self._gauge("loraadapters", "LoRAAdapters by standing.", "standing")
+        for standing in Standing:
+            self._adapters.labels(standing=standing.value)
+        self._adapter_pods = self._gauge("adapter_pods", "Pods that ask for an adapter, summed over adapters.", "state")
+        self._rollouts = self._counter("rollouts_total", "Rollouts of a version that have ended.", "result")
+        self._rollout_seconds = self._histogram("rollout_seconds", "From a new version to its end.", _WAIT, "result")
+        self._agent_polls = self._counter("agent_polls_total", "Questions to agents in inference pods.", "result")
+        for result in ("answered", "failed"):
+            self._agent_polls.labels(result=result)
 
     def _make_request_metrics(self) -> None:
         self._requests = self._counter(
@@ -138,6 +152,25 @@ class Metrics:
                 self._tally[each] += change
                 self._jobs.labels(phase=each.value).set(self._tally[each])
 
+    def delivered(self, key: Key, plan: AdapterPlan | None) -> None:
+        """Note where a LoRAAdapter and its pods stand, None when it is gone."""
+        for each, change in ((self._plan_of.pop(key, None), -1), (plan, 1)):
+            if each is not None:
+                self._adapters.labels(standing=each.standing.value).inc(change)
+                for state, count in each.counts.items():
+                    self._adapter_pods.labels(state=state).inc(change * count)
+        if plan is None:
+            return
+        self._plan_of[key] = AdapterPlan(counts=plan.counts, standing=plan.standing)
+        if plan.rollout is not None:
+            stage, seconds = plan.rollout
+            self._rollouts.labels(result=stage.value).inc()
+            self._rollout_seconds.labels(result=stage.value).observe(seconds)
+
+    def asked_agent(self, answered: bool) -> None:
+        """Count a question to an agent."""
+        self._agent_polls.labels(result="answered" if answered else "failed").inc()
+
     def requested(self, verb: str, resource: str, status: int, seconds: float) -> None:
         """Count a request to the API server; `status` is 0 when there was no answer."""
         self._requests.labels(verb=verb, resource=resource, code=str(status)).inc()
@@ -153,6 +186,8 @@ class Metrics:
         if not leads:
             for key in list(self._phase_of):
                 self.saw(key, None)
+            for key in list(self._plan_of):
+                self.delivered(key, None)
 
     def watch_queue(self, depth: Callable[[], float], age: Callable[[], float]) -> None:
         """Read the state of the queue whenever the metrics are asked for."""

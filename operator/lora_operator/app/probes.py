@@ -23,6 +23,7 @@ class Health:
     def __init__(self) -> None:
         """Expect nothing yet, and be not ready."""
         self._checks: dict[str, _Check] = {}
+        self._awaited: set[str] = set()
         self.role = "starting"
         """`starting`, `standby` or `leader`; for people."""
         self.ready = False
@@ -31,6 +32,19 @@ class Health:
     def reached(self) -> None:
         """Say that the API server has answered."""
         self.ready = True
+
+    def await_part(self, name: str) -> None:
+        """Be not ready before a part of the process is."""
+        self._awaited.add(name)
+
+    def has_part(self, name: str) -> None:
+        """Say that a part is ready, and stays so."""
+        self._awaited.discard(name)
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether the process is ready with all its parts."""
+        return self.ready and not self._awaited
 
     def expect(self, name: str, age: Callable[[], float], limit: float) -> None:
         """Expect an age to stay within its limit."""
@@ -54,8 +68,8 @@ async def serve_health(health: Health, address: str, port: int) -> AsyncIterator
         return web.json_response(report, status=status)
 
     async def readyz(_: web.Request) -> web.Response:
-        status = HTTPStatus.OK if health.ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return web.json_response({"ready": health.ready}, status=status)
+        status = HTTPStatus.OK if health.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return web.json_response({"ready": health.is_ready}, status=status)
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz)])

@@ -7,6 +7,7 @@ from lora_api.lorajob_status import Phase
 from lora_operator.app.logs import pass_context, set_generation
 from lora_operator.app.metrics import Metrics
 from lora_operator.app.tracing import Tracing
+from lora_operator.domain.adapter_plan import AdapterPlan
 from lora_operator.domain.measures import Measure
 from lora_operator.reconcile.keys import Key
 from lora_operator.reconcile.witness import Witness
@@ -44,6 +45,10 @@ class Telemetry(Witness):
         """Record phase and measures."""
         self._metrics.saw(key, phase)
         self._metrics.record(measures)
+
+    def delivered(self, key: Key, plan: AdapterPlan | None) -> None:
+        """Record where the pods of a LoRAAdapter stand."""
+        self._metrics.delivered(key, plan)
 
     def requested(self, verb: str, resource: str, status: int, seconds: float) -> None:
         """Count and trace a request to the API server."""

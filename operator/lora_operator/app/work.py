@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -15,10 +15,16 @@ from lora_operator.app.handlers import operator_settings, register_handlers, reg
 from lora_operator.app.metrics import Metrics
 from lora_operator.app.probes import Health
 from lora_operator.app.session import Contact
+from lora_operator.cluster.agents import AgentReader, direct_fetch, proxy_fetch
 from lora_operator.cluster.client import LORAADAPTERS, LORAJOBS, ApiError, Client, Resource
+from lora_operator.cluster.desires import DesireWriter
+from lora_operator.cluster.fetch import DirectFetch, ProxyFetch
+from lora_operator.cluster.inference import InferencePods
 from lora_operator.cluster.notices import Notices
 from lora_operator.cluster.observe import Observer
-from lora_operator.cluster.progress import DirectFetch, ProgressReader, ProxyFetch
+from lora_operator.cluster.progress import ProgressReader
+from lora_operator.domain.adapter_pods import named_in
+from lora_operator.domain.inference import InferencePod
 from lora_operator.domain.settings import Settings
 from lora_operator.reconcile.keys import Key, Kind
 from lora_operator.reconcile.loraadapter import LoRAAdapterReconciler
@@ -29,6 +35,8 @@ from lora_operator.reconcile.resync import Resync
 from lora_operator.reconcile.witness import Witness
 
 _LOG = logging.getLogger("lora_operator")
+_BURST = 0.2
+"""Seconds that the news of pods are gathered: those of a Deployment come together."""
 _GRACE_SECONDS = 15.0
 """Time for the passes that are under way; a pass makes some five requests."""
 _RETRY_SECONDS = 2.0
@@ -85,14 +93,23 @@ class Work:
         self._notices = Notices()
         self._contact = Contact(on_gap=self._missed_events)
         settings = Settings(trainer_image=config.trainer_image, policy=config.policy)
-        fetch = DirectFetch(session) if config.progress_route == "direct" else ProxyFetch(client)
+        direct = config.progress_route == "direct"
+        fetch = DirectFetch(session) if direct else ProxyFetch(client)
         self._progress = ProgressReader(fetch, settings.progress_interval, self._progressed, observer=metrics.polled)
-        self._reconcile = _dispatcher(client, Observer(client, self._progress, self._notices), settings, witness)
+        ask = direct_fetch(session) if direct else proxy_fetch(client)
+        self._agents = AgentReader(ask, self._agent_spoke, observer=metrics.asked_agent)
+        self._inference = InferencePods(client, config.namespaces, self._pod_changed)
+        self._desires = DesireWriter(client, self._inference)
+        jobs = LoRAJobReconciler(client, Observer(client, self._progress, self._notices), settings, _now, witness)
+        adapters = LoRAAdapterReconciler(client, self._inference, self._agents, self._desires, _now, witness)
+        passes = {Kind.LORAJOB: jobs.reconcile, Kind.LORAADAPTER: adapters.reconcile}
+        self._reconcile = _dispatcher(passes, witness)
         metrics.watch_pods(lambda: self._progress.pods)
         metrics.watch_queue(lambda: self._queue.depth, self._queue.oldest_age)
         health.expect("oldestItemSeconds", self._queue.oldest_age, _OLDEST_SECONDS)
         health.expect("lastResyncSeconds", lambda: self._resync.age, _RESYNCS * self._resync.interval)
         health.expect("blindSeconds", lambda: self._contact.blind_seconds, _BLIND_SECONDS)
+        health.expect("blindToPodsSeconds", lambda: self._inference.blind_seconds, _BLIND_SECONDS)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop, or until a part ends; then let the passes finish. Raises what ended a part."""
@@ -102,6 +119,8 @@ class Work:
         others = [
             asyncio.create_task(self._resync.run(), name="resync"),
             asyncio.create_task(self._progress.run(), name="progress"),
+            asyncio.create_task(self._inference.run(), name="inference pods"),
+            asyncio.create_task(self._agents.run(), name="agents"),
             asyncio.create_task(self._watch(stop), name="watches"),
             asyncio.create_task(_told(stop), name="stop"),
         ]
@@ -118,6 +137,7 @@ class Work:
         """Let the passes under way come to their end, and end everything else."""
         self._queue.stop()
         await asyncio.wait([passes], timeout=_GRACE_SECONDS)
+        await self._desires.close()
         for part in (passes, *others):
             part.cancel()
         await asyncio.gather(passes, *others, return_exceptions=True)
@@ -146,22 +166,34 @@ class Work:
     def _progressed(self, namespace: str, job: str) -> None:
         self._queue.add(Key(Kind.LORAJOB, namespace, job))
 
+    def _pod_changed(self, before: InferencePod | None, after: InferencePod | None) -> None:
+        pod = after or before
+        if pod is None:
+            return
+        if after is None:
+            self._agents.forget(pod)
+        self._wake(pod.namespace, named_in(before, after))
+
+    def _agent_spoke(self, namespace: str, pod: str, adapters: frozenset[str]) -> None:
+        self._wake(namespace, adapters)
+
+    def _wake(self, namespace: str, adapters: frozenset[str]) -> None:
+        for name in adapters:
+            self._queue.add_after(Key(Kind.LORAADAPTER, namespace, name), _BURST)
+
     def _missed_events(self) -> None:
         self._news.forget()
         self._resync.soon()
 
 
 def _dispatcher(
-    client: Client, observer: Observer, settings: Settings, witness: Witness
+    passes: Mapping[Kind, Callable[[str, str], Awaitable[float | None]]], witness: Witness
 ) -> Callable[[Key], Awaitable[float | None]]:
     """Return the function that makes one pass over whatever a key names."""
-    jobs = LoRAJobReconciler(client, observer, settings, _now, witness)
-    adapters = LoRAAdapterReconciler(client, _now)
-    by_kind = {Kind.LORAJOB: jobs.reconcile, Kind.LORAADAPTER: adapters.reconcile}
 
     async def reconcile(key: Key) -> float | None:
         with witness.started(key):
-            return await by_kind[key.kind](key.namespace, key.name)
+            return await passes[key.kind](key.namespace, key.name)
 
     return reconcile
 

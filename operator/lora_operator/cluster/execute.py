@@ -1,19 +1,26 @@
 """Carries out a plan: finalizer and objects in their order, then the status, then the events. It decides nothing."""
 
+import asyncio
+import logging
 from datetime import datetime
 
-from lora_api.loraadapter import LoRAAdapterStatus
-from lora_api.names import API_VERSION, ARTIFACTS_FINALIZER
-from lora_operator.cluster.client import LORAJOBS, Client, resource_of
+from lora_api.delivery import DesiredAdapter
+from lora_api.names import API_VERSION, ARTIFACTS_FINALIZER, UNLOAD_FINALIZER
+from lora_operator.cluster.client import LORAADAPTERS, LORAJOBS, Client, Resource, resource_of
+from lora_operator.cluster.desires import DesireWriter
+from lora_operator.domain.adapter_plan import AdapterPlan
 from lora_operator.domain.events import build_event
+from lora_operator.domain.inference import InferencePod
 from lora_operator.domain.observed import Document, ObservedAdapter, ObservedJob
 from lora_operator.domain.plan import Plan
+
+_LOG = logging.getLogger(__name__)
 
 
 async def execute(client: Client, job: ObservedJob, plan: Plan, now: datetime) -> None:
     """Write what the plan asks for. An event tells of what is written, so a failed write tells nothing."""
     if plan.guard:
-        await _set_guard(client, job, on=True)
+        await _guard_job(client, job, on=True)
     for each in plan.delete:
         await client.delete(resource_of(each.kind), job.namespace, each.name, each.uid)
     for document in plan.create:
@@ -26,19 +33,54 @@ async def execute(client: Client, job: ObservedJob, plan: Plan, now: datetime) -
     for event in plan.events:
         await client.create_event(build_event(job, run, event, now))
     if plan.guard is False:
-        await _set_guard(client, job, on=False)
+        await _guard_job(client, job, on=False)
 
 
-async def write_adapter_status(client: Client, adapter: ObservedAdapter, status: LoRAAdapterStatus) -> None:
-    """Write the status of a LoRAAdapter."""
-    await client.apply_status(_with_status("LoRAAdapter", adapter, status.wire()))
+async def execute_adapter(
+    client: Client, desires: DesireWriter, adapter: ObservedAdapter, plan: AdapterPlan, now: datetime
+) -> None:
+    """Write what a plan for a LoRAAdapter asks for. No pod is told anything before the finalizer is there.
+
+    What pods are told is not waited for: the passes of all adapters of a pod are to share one request. The pass that
+    the plan asks for afterwards finds what was not written.
+    """
+    if plan.guard:
+        await _guard_adapter(client, adapter, on=True)
+    for each in plan.assign:
+        tell(desires, each.pod, adapter.name, each.entry)
+    if plan.status is not None:
+        await client.apply_status(_with_status("LoRAAdapter", adapter, plan.status.wire()))
+    for event in plan.events:
+        await client.create_event(build_event(adapter, 0, event, now))
+    if plan.guard is False:
+        await _guard_adapter(client, adapter, on=False)
 
 
-async def _set_guard(client: Client, job: ObservedJob, *, on: bool) -> None:
-    others = [each for each in job.finalizers if each != ARTIFACTS_FINALIZER]
-    wanted = [*others, ARTIFACTS_FINALIZER] if on else others
-    if wanted != list(job.finalizers):
-        await client.set_finalizers(LORAJOBS, job.namespace, job.name, wanted, job.version)
+def tell(desires: DesireWriter, pod: InferencePod, adapter: str, entry: DesiredAdapter | None) -> None:
+    """Have a pod told what it is to serve of an adapter, None for nothing, without waiting for it."""
+    desires.submit(pod, {adapter: entry}).add_done_callback(_complain)
+
+
+def _complain(told: asyncio.Future[None]) -> None:
+    if not told.cancelled() and (error := told.exception()) is not None:
+        _LOG.warning("A pod could not be told what to serve; it is tried again: %s", error)
+
+
+async def _guard_job(client: Client, job: ObservedJob, *, on: bool) -> None:
+    await _set_guard(client, LORAJOBS, job, ARTIFACTS_FINALIZER, on=on)
+
+
+async def _guard_adapter(client: Client, adapter: ObservedAdapter, *, on: bool) -> None:
+    await _set_guard(client, LORAADAPTERS, adapter, UNLOAD_FINALIZER, on=on)
+
+
+async def _set_guard(
+    client: Client, resource: Resource, subject: ObservedJob | ObservedAdapter, finalizer: str, *, on: bool
+) -> None:
+    others = [each for each in subject.finalizers if each != finalizer]
+    wanted = [*others, finalizer] if on else others
+    if wanted != list(subject.finalizers):
+        await client.set_finalizers(resource, subject.namespace, subject.name, wanted, subject.version)
 
 
 def _with_status(kind: str, subject: ObservedJob | ObservedAdapter, status: Document) -> Document:

@@ -23,6 +23,8 @@ RULES: Final[list[dict[str, Any]]] = [
     {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "watch", "create", "patch", "delete"]},
     {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "create", "patch", "delete"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+    # What an inference pod is to serve, as an annotation: nothing of a pod's spec can be changed this way.
+    {"apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"]},
     # List and watch: why a Job could not make its pod is said only in events.
     {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch", "create"]},
     # Why a job is queued; a cluster without Kueue answers that there is no such thing.
@@ -45,3 +47,16 @@ OWN_NAMESPACE_RULES: Final[list[dict[str, Any]]] = [
     {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
 ]
 """Rules for the operator's own namespace only: the Lease by which one replica leads."""
+
+WEBHOOK_NAME: Final = "lora-operator"
+"""The one MutatingWebhookConfiguration that the operator may touch."""
+
+WEBHOOK_RULES: Final[list[dict[str, Any]]] = [
+    {
+        "apiGroups": ["admissionregistration.k8s.io"],
+        "resources": ["mutatingwebhookconfigurations"],
+        "resourceNames": [WEBHOOK_NAME],
+        "verbs": ["get", "patch"],
+    },
+]
+"""Rules for the whole cluster, since such an object has no namespace: each replica adds its authority to the entry."""

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
-def describe(method: str, path: str) -> tuple[str, str]:
+def describe(method: str, path: str, *, watch: bool = False) -> tuple[str, str]:
     """Return verb and resource, such as `get` and `jobs` or `patch` and `lorajobs/status`.
 
     The path is that of a namespaced collection, or of one object in it and what lies below.
@@ -16,4 +16,4 @@ def describe(method: str, path: str) -> tuple[str, str]:
         rest = rest[2:]
     resource = "/".join([*rest[:1], *rest[2:3]]) or "unknown"
     reads = "get" if len(rest) > 1 else "list"
-    return _VERBS.get(method, reads), resource
+    return "watch" if watch else _VERBS.get(method, reads), resource

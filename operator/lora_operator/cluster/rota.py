@@ -1,16 +1,13 @@
-"""Says which pod is asked next for its progress. Values and times only: it neither waits nor speaks to a pod.
+"""Says which pod is asked next. Values and times only: it neither waits nor speaks to a pod.
 
 A pod that hangs holds a place for as long as the timeout, so pods that answered the last time have places that no other
 can take. A thousand pods that nobody can reach slow each other down, and nobody else.
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import NamedTuple
-
-from lora_api.messages import Progress
-from lora_operator.domain.observed import PodView
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 PLACES = 32
 """Pods that are asked at the same time."""
@@ -21,8 +18,11 @@ answers a second (a thousand pods, 15 s) as long as an answer takes under 120 ms
 _SOON = 2.0
 """Seconds within which a new pod is asked for the first time."""
 _PATIENCE = 3
-"""Failures in a row before a pod is asked less often: a trainer needs a while to open its port."""
+"""Failures in a row before a pod is asked less often: a program needs a while to open its port."""
 _LONGEST = 120.0
+_EAGER_FOR = 30.0
+"""Seconds for which a pod is asked often after it was last said that this is worth it. Nobody has to take it back, so
+of several who look at the same pod none ends what another one waits for."""
 
 
 class PodKey(NamedTuple):
@@ -32,70 +32,105 @@ class PodKey(NamedTuple):
     job: str
 
 
+class Pod(Protocol):
+    """What can be asked: another uid is another pod."""
+
+    @property
+    def uid(self) -> str:
+        """Uid of the pod."""
+
+
+K = TypeVar("K", bound=Hashable)
+P = TypeVar("P", bound=Pod)
+A = TypeVar("A")
+
+
 @dataclass(slots=True)
-class Entry:
+class Entry(Generic[K, P, A]):
     """One pod and what it said."""
 
-    key: PodKey
-    pod: PodView
+    key: K
+    pod: P
     wanted: float
     """When a pass asked for it last."""
-    progress: Progress | None = None
+    answer: A | None = None
     failures: int = 0
     """In a row."""
     proven: bool = False
     """Whether it answered the last time."""
     answers: int = 0
+    eager_until: float = float("-inf")
+    due: float | None = None
+    """When it is asked; None while it is."""
+    ticket: int = 0
+    """Number of its place among those that wait; an older place of it counts no more."""
+    asked: float = 0.0
+    """When it was asked last."""
+    silent_since: float | None = None
+    """When it was first asked without an answer, since it last answered."""
 
 
-class Rota:
+class Rota(Generic[K, P, A]):
     """Pods with the time at which each is due."""
 
-    def __init__(self, interval: float, forget_after: float, chance: Callable[[], float]) -> None:
-        """Ask each pod every `interval` seconds; `chance` returns numbers from 0 to 1."""
+    def __init__(
+        self, interval: float, forget_after: float, chance: Callable[[], float], *, eager_interval: float | None = None
+    ) -> None:
+        """Ask each pod every `interval` seconds, or `eager_interval` where somebody waits for what it says.
+
+        `chance` returns numbers from 0 to 1.
+        """
         self._interval = interval
+        self._eager_interval = interval if eager_interval is None else eager_interval
         self._forget_after = forget_after
         self._chance = chance
-        self._entries: dict[PodKey, Entry] = {}
-        self._due: dict[bool, list[tuple[float, int, Entry]]] = {True: [], False: []}
+        self._entries: dict[K, Entry[K, P, A]] = {}
+        self._due: dict[bool, list[tuple[float, int, Entry[K, P, A]]]] = {True: [], False: []}
         self._taken = {True: 0, False: 0}
         self._count = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def want(self, key: PodKey, pod: PodView, now: float) -> tuple[Entry, bool]:
-        """Return the entry of a pod, and whether it is new. Another pod of the same job takes its place."""
+    def want(self, key: K, pod: P, now: float, *, eager: bool = False) -> tuple[Entry[K, P, A], bool]:
+        """Return the entry of a pod, and whether it is due earlier than before. Another pod takes the entry anew."""
         entry = self._entries.get(key)
         if entry is not None and entry.pod.uid == pod.uid:
             entry.wanted, entry.pod = now, pod
-            return entry, False
+            return entry, eager and self._hurry(entry, now)
         entry = self._entries[key] = Entry(key, pod, now)
-        self._put(entry, now + _SOON * self._chance())
+        entry.eager_until = now + _EAGER_FOR if eager else entry.eager_until
+        self._put(entry, now + (min(_SOON, self._eager_interval) if eager else _SOON) * self._chance())
         return entry, True
 
-    def forget(self, key: PodKey) -> None:
-        """Ask the pod of a job no more."""
+    def last(self, key: K, uid: str) -> Entry[K, P, A] | None:
+        """Return the entry of the pod of a uid, None if there is none."""
+        entry = self._entries.get(key)
+        return entry if entry is not None and entry.pod.uid == uid else None
+
+    def forget(self, key: K) -> None:
+        """Ask the pod no more."""
         self._entries.pop(key, None)
 
-    def take(self, now: float) -> Entry | None:
+    def take(self, now: float) -> Entry[K, P, A] | None:
         """Return a pod that is due and has a place, one that answered the last time first; None if there is none."""
         return self._take(proven=True, now=now) or self._take(proven=False, now=now)
 
-    def _take(self, *, proven: bool, now: float) -> Entry | None:
+    def _take(self, *, proven: bool, now: float) -> Entry[K, P, A] | None:
         due = self._due[proven]
         while due and due[0][0] <= now and self._has_place(proven):
-            entry = heapq.heappop(due)[2]
-            if self._entries.get(entry.key) is not entry:
+            _, ticket, entry = heapq.heappop(due)
+            if self._entries.get(entry.key) is not entry or entry.ticket != ticket:
                 continue
             if now - entry.wanted > self._forget_after:
                 self.forget(entry.key)
                 continue
             self._taken[proven] += 1
+            entry.due, entry.asked = None, now
             return entry
         return None
 
-    def finish(self, entry: Entry, progress: Progress | None, now: float) -> bool:
+    def finish(self, entry: Entry[K, P, A], answer: A | None, now: float) -> bool:
         """Note the answer of a taken pod, or that there is none. Return whether it is news.
 
         The next time counts from here and not from the question, so that answers lie at least an interval apart.
@@ -103,12 +138,16 @@ class Rota:
         self._taken[entry.proven] -= 1
         if self._entries.get(entry.key) is not entry:
             return False
-        entry.proven = progress is not None
-        entry.failures = 0 if progress else entry.failures + 1
-        self._put(entry, now + self._pause(entry))
-        if progress is None or progress == entry.progress:
+        entry.proven = answer is not None
+        entry.failures = 0 if entry.proven else entry.failures + 1
+        if entry.proven:
+            entry.silent_since = None
+        elif entry.silent_since is None:
+            entry.silent_since = entry.asked
+        self._put(entry, now + self._pause(entry, now))
+        if answer is None or answer == entry.answer:
             return False
-        entry.progress = progress
+        entry.answer = answer
         return True
 
     def wait(self, now: float) -> float | None:
@@ -120,18 +159,36 @@ class Rota:
         free = PLACES - self._taken[True] - self._taken[False]
         return free > 0 and (proven or self._taken[False] < _UNPROVEN_PLACES)
 
-    def _pause(self, entry: Entry) -> float:
+    def _hurry(self, entry: Entry[K, P, A], now: float) -> bool:
+        """Ask a pod often from now on. Return whether it is due earlier than before.
+
+        One that was asked often already keeps its time, so that looking at it does not make it due.
+        """
+        rested = entry.eager_until < now
+        entry.eager_until = now + _EAGER_FOR
+        hangs = not entry.proven and entry.failures >= _PATIENCE
+        due = now + (self._interval if hangs else self._eager_interval) * self._chance()
+        if not rested or entry.due is None or entry.due <= due:
+            return False
+        self._put(entry, due)
+        return True
+
+    def _pause(self, entry: Entry[K, P, A], now: float) -> float:
         """Return the seconds until the next question.
 
         After its first answer a pod waits up to an interval longer, by chance: pods that were all met at once, as after
         a restart, are spread evenly from then on.
         """
+        eager = now <= entry.eager_until
+        interval = self._eager_interval if eager else self._interval
         if entry.proven:
             entry.answers += 1
-            return self._interval * (1 + self._chance()) if entry.answers == 1 else self._interval
+            return interval * (1 + self._chance()) if entry.answers == 1 else interval
         slower = max(0, entry.failures - _PATIENCE + 1)
-        return max(self._interval, min(_LONGEST, self._interval * 2.0 ** min(slower, 16)))
+        longest = max(interval, min(self._interval, _LONGEST) if eager else _LONGEST)
+        return max(interval, min(longest, interval * 2.0 ** min(slower, 16)))
 
-    def _put(self, entry: Entry, due: float) -> None:
+    def _put(self, entry: Entry[K, P, A], due: float) -> None:
         self._count += 1
+        entry.due, entry.ticket = due, self._count
         heapq.heappush(self._due[entry.proven], (due, self._count, entry))

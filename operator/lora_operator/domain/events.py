@@ -13,7 +13,7 @@ from lora_api.conditions import Condition, find_condition, is_true
 from lora_api.lorajob_status import LoRAJobStatus
 from lora_api.names import API_VERSION, FIELD_MANAGER
 from lora_api.reasons import ConditionType, Reason
-from lora_operator.domain.observed import Document, ObservedJob
+from lora_operator.domain.observed import Document, ObservedAdapter, ObservedJob
 from lora_operator.domain.summary import preflight_warnings
 
 _NOTE_LIMIT = 1024
@@ -101,23 +101,23 @@ def _micro_batch(status: LoRAJobStatus) -> int | None:
     return status.resolved.plan.micro_batch_size if status.resolved else None
 
 
-def build_event(job: ObservedJob, run: int, event: Event, now: datetime) -> Document:
-    """Return the Kubernetes event."""
-    identity = "/".join([job.uid, str(run), str(job.generation), *event[:2], event.salt])
+def build_event(subject: ObservedJob | ObservedAdapter, run: int, event: Event, now: datetime) -> Document:
+    """Return the Kubernetes event. A LoRAAdapter has no runs."""
+    identity = "/".join([subject.uid, str(run), str(subject.generation), *event[:2], event.salt])
     stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {
-            "namespace": job.namespace,
-            "name": f"{job.name}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}",
+            "namespace": subject.namespace,
+            "name": f"{subject.name}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}",
         },
         "involvedObject": {
             "apiVersion": API_VERSION,
-            "kind": "LoRAJob",
-            "namespace": job.namespace,
-            "name": job.name,
-            "uid": job.uid,
+            "kind": "LoRAJob" if isinstance(subject, ObservedJob) else "LoRAAdapter",
+            "namespace": subject.namespace,
+            "name": subject.name,
+            "uid": subject.uid,
         },
         "type": event.kind,
         "reason": event.reason,

@@ -8,10 +8,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from lora_api.loraadapter import LoRAAdapterSpec, LoRAAdapterStatus
 from lora_api.lorajob import LoRAJobSpec
 from lora_api.lorajob_status import LoRAJobStatus
 from lora_api.messages import Progress
-from lora_api.names import ARTIFACTS_FINALIZER
+from lora_api.names import ARTIFACTS_FINALIZER, UNLOAD_FINALIZER
 
 Document = dict[str, Any]
 """A Kubernetes object as JSON."""
@@ -200,12 +201,22 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class ObservedAdapter:
-    """A LoRAAdapter, as its own reconciler sees it. Only `status` is written."""
+    """A LoRAAdapter, as its own reconciler sees it."""
 
     namespace: str
     name: str
     uid: str
     generation: int
-    uri: str
-    digest: str
-    status: Document
+    spec: LoRAAdapterSpec | None
+    """None when it cannot be read; `fault` says why."""
+    status: LoRAAdapterStatus
+    fault: str = ""
+    finalizers: tuple[str, ...] = ()
+    version: str = ""
+    """The resourceVersion that was read."""
+    deleting_since: datetime | None = None
+
+    @property
+    def guarded(self) -> bool:
+        """Whether our finalizer is on it."""
+        return UNLOAD_FINALIZER in self.finalizers

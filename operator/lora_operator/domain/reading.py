@@ -6,10 +6,12 @@ never stop the reconciliation of a job. Only a status that nobody but the operat
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from lora_api.base import ApiModel
+from lora_api.loraadapter import LoRAAdapterSpec, LoRAAdapterStatus
 from lora_api.lorajob import LoRAJobSpec
 from lora_api.lorajob_status import LoRAJobStatus, Phase
 from lora_api.names import (
@@ -34,11 +36,13 @@ from lora_operator.domain.observed import (
     WorkView,
 )
 
+_Spec = TypeVar("_Spec", bound=ApiModel)
+
 
 def read_job(document: Document) -> ObservedJob:
     """Read a LoRAJob. A spec that the types refuse, though the CRD took it, becomes `spec_error`."""
     meta = document["metadata"]
-    spec, error = _read_spec(document.get("spec") or {})
+    spec, error = _read_spec(LoRAJobSpec, document.get("spec") or {})
     return ObservedJob(
         namespace=meta["namespace"],
         name=meta["name"],
@@ -59,9 +63,9 @@ def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def _read_spec(spec: Document) -> tuple[LoRAJobSpec | None, str]:
+def _read_spec(kind: type[_Spec], spec: Document) -> tuple[_Spec | None, str]:
     try:
-        return LoRAJobSpec.model_validate(spec), ""
+        return kind.model_validate(spec), ""
     except ValidationError as error:
         return None, "; ".join(_explain(each) for each in error.errors()[:8])
 
@@ -231,13 +235,17 @@ def read_adapter_view(document: Document) -> AdapterView:
 
 def read_adapter(document: Document) -> ObservedAdapter:
     """Read a LoRAAdapter for its own reconciler."""
-    meta, source = document["metadata"], (document.get("spec") or {}).get("source") or {}
+    meta = document["metadata"]
+    spec, fault = _read_spec(LoRAAdapterSpec, document.get("spec") or {})
     return ObservedAdapter(
         namespace=meta["namespace"],
         name=meta["name"],
         uid=meta["uid"],
         generation=meta.get("generation", 1),
-        uri=source.get("uri", ""),
-        digest=source.get("digest", ""),
-        status=document.get("status") or {},
+        spec=spec,
+        fault=fault,
+        status=LoRAAdapterStatus.model_validate(document.get("status") or {}),
+        finalizers=tuple(meta.get("finalizers") or ()),
+        version=meta.get("resourceVersion", ""),
+        deleting_since=_time(meta.get("deletionTimestamp")),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from lora_api.artifacts import short_digest
 from lora_api.conditions import Condition, ConditionStatus, find_condition, is_true, set_condition, whole_seconds
 from lora_api.lorajob_status import MAX_HISTORY, Attempts, Failure, LoRAJobStatus, Phase, RunRecord
 from lora_api.messages import Activity, AdapterResult, Progress
@@ -17,7 +18,6 @@ from lora_operator.domain.observed import ObservedJob
 
 _MESSAGE_LIMIT = 2048
 """Bound of a condition's message in the CRD."""
-_SHORT_DIGEST = 12
 
 
 def is_finished(status: LoRAJobStatus) -> bool:
@@ -129,7 +129,7 @@ class Draft:
         }
         return self.update(
             adapter=adapter,
-            adapter_digest_short=adapter.digest.removeprefix("sha256:")[:_SHORT_DIGEST],
+            adapter_digest_short=short_digest(adapter.digest),
             progress=progress.model_copy(update=done),
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from lora_api.lorajob_status import Phase
+from lora_operator.domain.adapter_plan import AdapterPlan
 from lora_operator.domain.measures import Measure
 from lora_operator.reconcile.keys import Key
 
@@ -30,3 +31,6 @@ class Witness:
 
     def finished(self, key: Key, phase: Phase | None, measures: Sequence[Measure]) -> None:
         """Hear what came of a pass over a LoRAJob; the phase is None when the job is gone."""
+
+    def delivered(self, key: Key, plan: AdapterPlan | None) -> None:
+        """Hear what came of a pass over a LoRAAdapter; None when it is gone."""

@@ -51,7 +51,7 @@ def test_a_job_becomes_an_adapter(cluster: Objects) -> None:
     assert adapter["spec"]["servedName"] == "support-bot"
     assert "ownerReferences" not in adapter["metadata"], "an adapter outlives its job"
     ready = wait_for("a status of the adapter", lambda: condition(cluster.wait("LoRAAdapter", "support-bot"), "Ready"))
-    assert (ready["status"], ready["reason"]) == ("Unknown", "NotSupported")
+    assert (ready["status"], ready["reason"]) == ("Unknown", "NoPods")
 
 
 def test_events_tell_each_transition_once(cluster: Objects, operator: Operator) -> None:

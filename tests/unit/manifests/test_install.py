@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from generate.__main__ import generated_files
-from generate.install import LEASE_ROLE, NAME, NAMESPACE, Installation, install_objects
+from generate.install import AGENT_IMAGE, LEASE_ROLE, NAME, NAMESPACE, Installation, install_objects
+from generate.webhook import STATIC_HEADER, WEBHOOK_PORT, WEBHOOK_ROLE, static_component
 from lora_api.lorajob import LoRAJobSpec
-from lora_operator.cluster.permissions import LEASE_NAME, OWN_NAMESPACE_RULES, RULES
+from lora_operator.cluster.permissions import LEASE_NAME, OWN_NAMESPACE_RULES, RULES, WEBHOOK_NAME, WEBHOOK_RULES
 
 MANIFESTS = Path(__file__).resolve().parents[3] / "manifests"
 RELEASED = list(yaml.safe_load_all((MANIFESTS / "install.yaml").read_text()))
@@ -57,6 +58,7 @@ def test_the_files_in_the_tree_are_what_the_types_say() -> None:
 def test_the_released_roles_are_the_table() -> None:
     assert the("ClusterRole", NAME)["rules"] == RULES
     assert the("Role", LEASE_ROLE, namespace=NAMESPACE)["rules"] == OWN_NAMESPACE_RULES
+    assert the("ClusterRole", WEBHOOK_ROLE)["rules"] == WEBHOOK_RULES
 
 
 def test_the_operator_is_bound_to_these_roles_and_to_no_other() -> None:
@@ -64,6 +66,7 @@ def test_the_operator_is_bound_to_these_roles_and_to_no_other() -> None:
     assert [(each["kind"], each["metadata"].get("namespace"), each["roleRef"]["name"]) for each in bindings] == [
         ("ClusterRoleBinding", None, NAME),
         ("RoleBinding", NAMESPACE, LEASE_ROLE),
+        ("ClusterRoleBinding", None, WEBHOOK_ROLE),
     ]
     account = {"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}
     assert all(each["subjects"] == [account] for each in bindings)
@@ -71,7 +74,7 @@ def test_the_operator_is_bound_to_these_roles_and_to_no_other() -> None:
 
 GRANTED = [
     (group, resource, verb)
-    for rule in [*RULES, *OWN_NAMESPACE_RULES]
+    for rule in [*RULES, *OWN_NAMESPACE_RULES, *WEBHOOK_RULES]
     for group in rule["apiGroups"]
     for resource in rule["resources"]
     for verb in rule["verbs"]
@@ -103,9 +106,10 @@ def test_a_namespaced_operator_has_roles_where_it_serves_and_nowhere_else() -> N
         assert the("Role", NAME, objects, team)["rules"] == RULES
         assert the("RoleBinding", NAME, objects, team)["roleRef"]["kind"] == "Role"
     assert {each["metadata"]["namespace"] for each in objects if each["kind"] == "Role"} == {*TEAMS, NAMESPACE}
-    assert [each for each in objects if each["kind"] == "ClusterRoleBinding"] == []
-    users = {each["metadata"]["name"] for each in objects if each["kind"] == "ClusterRole"}
-    assert users == {f"{NAME}-edit", f"{NAME}-view"}, "roles of users, which the operator is not bound to"
+    bound = [each["roleRef"]["name"] for each in objects if each["kind"] == "ClusterRoleBinding"]
+    assert bound == [WEBHOOK_ROLE], "the webhook's entry has no namespace"
+    roles = {each["metadata"]["name"] for each in objects if each["kind"] == "ClusterRole"}
+    assert roles - {WEBHOOK_ROLE} == {f"{NAME}-edit", f"{NAME}-view"}, "roles of users, without a binding"
     assert env(objects)["LORA_NAMESPACES"] == "team-a,team-b"
     assert "LORA_NAMESPACES" not in env(RELEASED)
 
@@ -150,3 +154,61 @@ def test_the_operator_pod_is_restricted() -> None:
 def test_every_sample_is_valid(sample: Path) -> None:
     for document in yaml.safe_load_all(sample.read_text()):
         LoRAJobSpec.model_validate(document["spec"])
+
+
+def entry(objects: list[dict[str, Any]] = RELEASED) -> dict[str, Any]:
+    (found,) = the("MutatingWebhookConfiguration", WEBHOOK_NAME, objects)["webhooks"]
+    return dict(found)
+
+
+def test_the_webhook_is_asked_for_labelled_new_pods_and_for_nothing_else() -> None:
+    webhook = entry()
+    assert webhook["objectSelector"] == {"matchLabels": {"lora-operator.io/inject": "true"}}
+    (rule,) = webhook["rules"]
+    assert (rule["apiGroups"], rule["resources"], rule["operations"]) == ([""], ["pods"], ["CREATE"])
+    assert "namespaceSelector" not in webhook
+    assert (webhook["failurePolicy"], webhook["reinvocationPolicy"]) == ("Fail", "IfNeeded")
+    assert (webhook["sideEffects"], webhook["timeoutSeconds"]) == ("None", 5)
+    assert "caBundle" not in webhook["clientConfig"], "each replica adds its own, and applying this again keeps them"
+
+
+def test_the_webhook_of_a_namespaced_operator_is_asked_for_its_namespaces_alone() -> None:
+    (expression,) = entry(install_objects(Installation(namespaces=TEAMS)))["namespaceSelector"]["matchExpressions"]
+    assert expression == {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(TEAMS)}
+
+
+def test_pods_may_start_without_an_operator_if_an_administrator_wants_it() -> None:
+    assert entry(install_objects(Installation(failure_policy="Ignore")))["failurePolicy"] == "Ignore"
+
+
+def test_the_way_of_a_call_leads_to_the_port_of_the_operator() -> None:
+    service = the("Service", "lora-operator-webhook")
+    called = entry()["clientConfig"]["service"]
+    assert (called["namespace"], called["name"], called["path"]) == (NAMESPACE, service["metadata"]["name"], "/inject")
+    (port,) = service["spec"]["ports"]
+    assert called["port"] == port["port"]
+    assert {"name": port["targetPort"], "containerPort": WEBHOOK_PORT} in container(RELEASED)["ports"]
+    labels = the("Deployment", NAME)["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert env(RELEASED)["LORA_AGENT_IMAGE"] == AGENT_IMAGE
+
+
+def test_an_operator_without_the_webhook_has_no_right_and_no_port_for_it() -> None:
+    objects = install_objects(Installation(webhook=False))
+    assert not [each for each in objects if "webhook" in each["kind"].lower() + each["metadata"]["name"]]
+    assert [each["name"] for each in container(objects)["ports"]] == ["health", "metrics"]
+    assert (env(objects)["LORA_WEBHOOK"], "LORA_AGENT_IMAGE" in env(objects)) == ("off", False)
+
+
+def test_the_static_patch_is_what_the_webhook_makes() -> None:
+    folder = MANIFESTS / "serving"
+    patch = yaml.safe_load((folder / "static-patch.yaml").read_text())["spec"]["template"]
+    (agent,) = patch["spec"]["initContainers"]
+    (engine,) = patch["spec"]["containers"]
+    assert (agent["name"], agent["restartPolicy"], agent["image"]) == ("lora-agent", "Always", AGENT_IMAGE)
+    assert not {"image", "command", "args"} & engine.keys(), "a patch would replace what the author wrote"
+    assert "lora-operator.io/adapters" not in patch["metadata"]["annotations"]
+    assert "add --enable-lora --max-lora-rank=64 --max-loras=1" in STATIC_HEADER
+    component = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    assert component == static_component()
+    assert (folder / component["patches"][0]["path"]).exists()

@@ -10,6 +10,7 @@ from generate.install import LABELS
 from generate.network_policy import TRAINER_LABELS, Opening, operator_policy, trainer_policy
 
 ROOT = Path(__file__).resolve().parents[3]
+INFERENCE = {"lora-operator.io/inject": "true"}
 TEMPLATES = [
     yaml.safe_load(path.read_text())["spec"]["template"] for path in sorted(ROOT.glob("tests/golden/*/job-*.yaml"))
 ]
@@ -29,7 +30,8 @@ def _who(peer: dict[str, Any]) -> str:
     if "ipBlock" in peer:
         return str(peer["ipBlock"]["cidr"])
     labels = peer.get("podSelector", {}).get("matchLabels")
-    pods = {str(LABELS): "operator", str(TRAINER_LABELS): "trainers", "None": "pods"}[str(labels)]
+    known = {str(LABELS): "operator", str(TRAINER_LABELS): "trainers", str(INFERENCE): "inference pods", "None": "pods"}
+    pods = known[str(labels)]
     if "namespaceSelector" not in peer:
         return f"{pods} here"
     chosen = peer["namespaceSelector"].get("matchLabels") or {"": "anywhere"}
@@ -61,12 +63,14 @@ def test_flows_of_a_trainer() -> None:
 def test_flows_of_the_operator() -> None:
     assert flows(operator_policy(), "ingress") == [
         ("anywhere", "TCP/8080"),
+        ("anywhere", "TCP/9443"),
         ("pods in lora-operator.io/metrics=true", "TCP/8081"),
     ]
     assert flows(operator_policy(), "egress") == [
         *DNS,
         ("anywhere", "TCP/443 TCP/6443"),
         ("trainers in anywhere", "TCP/9400"),
+        ("inference pods in anywhere", "TCP/9401"),
     ]
 
 
