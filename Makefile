@@ -17,7 +17,7 @@ WITH_CLUSTER := eval "$$($(DEVCLUSTER) env)" &&
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: setup cluster-up images deploy ## From nothing to a trained adapter: cluster, model, data, kubectl apply, answers
@@ -63,6 +63,10 @@ integration: setup cluster-up ## Run the integration tests: real API server, rea
 e2e: setup cluster-up images deploy ## Run the end-to-end tests: real pods
 	$(WITH_CLUSTER) $(BIN)/pytest tests/e2e
 
+.PHONY: e2e-serving
+e2e-serving: setup cluster-up images engine-image deploy ## Run the end-to-end tests on real vLLM; needs 12 GB of memory
+	$(WITH_CLUSTER) $(BIN)/pytest tests/e2e/serving -m vllm -s
+
 .PHONY: chaos
 chaos: setup cluster-up ## Kill trainers 100 times and compare their adapters (CHAOS="--record" writes bench/RESULTS.md)
 	PYTHONPATH=hack:tests $(BIN)/python -m chaos $(CHAOS)
@@ -74,6 +78,10 @@ bench: setup ## Measure the trainer beside Trainer and TRL, as BENCH="--only a,c
 .PHONY: bench-operator
 bench-operator: setup cluster-up ## Measure the operator beside Kubeflow Trainer, as BENCH="--quick"
 	PYTHONPATH=hack:tests $(BIN)/python -m bench.operator $(BENCH)
+
+.PHONY: bench-serving
+bench-serving: setup cluster-up ## Measure the delivery of adapters to many pods, as BENCH="--quick"
+	PYTHONPATH=hack:tests $(BIN)/python -m bench.serving $(BENCH)
 
 .PHONY: cluster-up
 cluster-up: ## Bring the local cluster up (safe to run again)
@@ -89,13 +97,18 @@ clean: ## Take the local cluster down and remove its state, .venv and caches of 
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .PHONY: images
-images: cluster-up ## Build both images and make them known to the cluster
+images: cluster-up ## Build operator, agent and trainer image and make them known to the cluster
 	$(DEVCLUSTER) images
+
+.PHONY: engine-image
+engine-image: cluster-up ## Build the image of vLLM on the CPU, which e2e-serving alone needs
+	$(DEVCLUSTER) images engine
 
 .PHONY: deploy
 deploy: setup cluster-up images ## Install the operator and the CRDs into the cluster
 	$(WITH_CLUSTER) $(HACK) generate install --operator-image "$$LORA_OPERATOR_IMAGE" \
-		--trainer-image "$$LORA_TRAINER_IMAGE" | kubectl apply --server-side --force-conflicts -f - >/dev/null
+		--agent-image "$$LORA_AGENT_IMAGE" --trainer-image "$$LORA_TRAINER_IMAGE" | \
+		kubectl apply --server-side --force-conflicts -f - >/dev/null
 	$(WITH_CLUSTER) kubectl -n lora-system rollout status deployment/lora-operator --timeout=180s
 
 .PHONY: generate

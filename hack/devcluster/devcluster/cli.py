@@ -12,7 +12,7 @@ from devcluster.environment import (
     shell_exports,
     uses_current_context,
 )
-from devcluster.images import IMAGES, build_images, remove_unused
+from devcluster.images import ALL_IMAGES, IMAGES, build_images, remove_unused
 from devcluster.processes import log_file
 from devcluster.settings import Paths, paths
 from devcluster.shell import DevclusterError, say
@@ -70,9 +70,11 @@ def _with_own_cluster(options: argparse.Namespace, where: Paths) -> int:
 
 
 def _images(options: argparse.Namespace, where: Paths) -> None:
-    unknown = set(options.names) - {*IMAGES, BASE_ONLY}
+    unknown = set(options.names) - {*ALL_IMAGES, BASE_ONLY}
     if unknown:
-        raise DevclusterError(f"no image {', '.join(sorted(unknown))}: there are {', '.join(IMAGES)} and {BASE_ONLY}")
+        raise DevclusterError(
+            f"no image {', '.join(sorted(unknown))}: there are {', '.join(ALL_IMAGES)} and {BASE_ONLY}"
+        )
     build_images(where, tuple(options.names) or IMAGES)
     if options.prune:
         remove_unused(where)
@@ -98,7 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     down.add_argument("--purge", action="store_true", help="remove the state folder too")
     commands.add_parser("status", help="what runs")
     images = commands.add_parser("images", help="build the images and give them to the node")
-    images.add_argument("names", nargs="*", metavar="NAME", help="operator, trainer, base; all, if none is named")
+    images.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="of operator, agent, trainer, engine, base; the first three, if none is named",
+    )
     images.add_argument("--prune", action="store_true", help="then free what earlier builds left")
     commands.add_parser("s3", help="start the S3 server alone")
     environment = commands.add_parser("env", help="variables of the cluster, for eval")

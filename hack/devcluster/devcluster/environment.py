@@ -14,8 +14,10 @@ GIVEN = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "LORA_OPERATOR_IMAGE",
+    "LORA_AGENT_IMAGE",
     "LORA_TRAINER_IMAGE",
 )
+OPTIONAL = ("KUBECONFIG", "AWS_REGION", "LORA_ENGINE_IMAGE")
 
 
 def uses_current_context(environment: Mapping[str, str]) -> bool:
@@ -36,7 +38,7 @@ def own_variables(paths: Paths) -> dict[str, str]:
 
 def given_variables(environment: Mapping[str, str]) -> tuple[dict[str, str], str]:
     """For the current context: what the user set, and a line about what is missing (or nothing)."""
-    wanted = ("KUBECONFIG", "AWS_REGION", *GIVEN)
+    wanted = (*OPTIONAL, *GIVEN)
     variables = {name: environment[name] for name in wanted if environment.get(name)}
     missing = [name for name in GIVEN if name not in variables]
     return variables, f"CLUSTER=current: not set: {' '.join(missing)}" if missing else ""

@@ -15,12 +15,18 @@ from devcluster.processes import read_pid_file
 from devcluster.settings import REGISTRY, REPOSITORY, Paths
 from devcluster.shell import DevclusterError, run, say, step
 
-IMAGES = ("operator", "trainer")
+IMAGES = ("operator", "agent", "trainer")
+"""Built when none is named."""
+ENGINE = "engine"
+"""A real inference engine, for the tests that need one: built only when it is named."""
+ALL_IMAGES = (*IMAGES, ENGINE)
+DOCKERFILES = {ENGINE: "hack/engine/Dockerfile"}
 DEBIAN_RELEASE = "bookworm"
 BASE_PACKAGES = "ca-certificates,python3,python3-venv"
 BASE = "localhost/lora-devcluster-base:bookworm-1"  # raise the number when the base is to be made anew
 # Build store, registry and snapshot hold the trainer's 5 GiB once each, and a pull once more while it lasts.
-DISK_GIB = {"operator": 3, "trainer": 24}
+# The engine is the trainer's torch, which is there already, and 2 GiB of its own.
+DISK_GIB = {"operator": 3, "agent": 3, "trainer": 24, ENGINE: 12}
 # Authorities that the host trusts, for package indexes behind a company's proxy. Mounted, so not in the image.
 TRUST_FOLDERS = ("/etc/ssl/certs", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates")
 PULL_SECONDS = 600
@@ -41,7 +47,7 @@ def build_images(paths: Paths, names: tuple[str, ...]) -> None:
         raise DevclusterError("the registry is not running: `up` first")
     ensure_packages(IMAGE_PACKAGES)
     _ensure_base(paths)
-    for name in (name for name in IMAGES if name in names):
+    for name in (name for name in ALL_IMAGES if name in names):
         need_disk(paths.state, _disk_needed(paths, name), f"for the {name} image")
         reference = _build_and_push(paths, name)
         known = recorded_images(paths)
@@ -95,7 +101,7 @@ def _build_and_push(paths: Paths, name: str) -> str:
     trust = [f"--volume={folder}:{folder}:ro" for folder in TRUST_FOLDERS if Path(folder).is_dir()]
     options = [*_isolation(), "--layers", f"--build-arg=BASE_IMAGE={BASE}", f"--tag={tag}", *trust]
     with step(f"built the {name} image"):
-        _logged(paths, name, [*_buildah(paths), "build", *options, f"--file={name}/Dockerfile", str(REPOSITORY)])
+        _logged(paths, name, [*_buildah(paths), "build", *options, f"--file={_dockerfile(name)}", str(REPOSITORY)])
     digest_file = paths.state / f"{name}.digest"
     # The quickest packing that the node reads: gzip, the default, takes half as long again to push.
     packing = ["--compression-format=zstd", "--compression-level=1"]
@@ -103,6 +109,10 @@ def _build_and_push(paths: Paths, name: str) -> str:
     with step(f"pushed the {name} image"):
         _logged(paths, name, [*_buildah(paths), "push", *options, tag, f"docker://{REGISTRY}/lora-{name}:dev"])
     return f"{REGISTRY}/lora-{name}@{digest_file.read_text().strip()}"
+
+
+def _dockerfile(name: str) -> str:
+    return DOCKERFILES.get(name, f"{name}/Dockerfile")
 
 
 def _logged(paths: Paths, name: str, argv: list[str]) -> None:

@@ -15,6 +15,7 @@ GIVEN = {
     "AWS_ACCESS_KEY_ID": "key",
     "AWS_SECRET_ACCESS_KEY": "secret",
     "LORA_OPERATOR_IMAGE": "example.com/operator:1",
+    "LORA_AGENT_IMAGE": "example.com/agent:1",
     "LORA_TRAINER_IMAGE": "example.com/trainer:1",
 }
 
