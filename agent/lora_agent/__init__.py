@@ -1,1 +1,1 @@
-"""The sidecar beside an inference engine: downloads adapters, verifies and loads them. Empty in this release."""
+"""The sidecar beside an inference engine: downloads adapters, verifies and loads them."""

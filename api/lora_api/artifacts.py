@@ -140,9 +140,9 @@ class GoldenSample(StatusModel):
     prompt_tokens: Annotated[list[int], Field(min_length=1, max_length=64)]
     """Token ids of the prompt, the same for every tokenizer setting of an engine."""
     base: dict[str, float]
-    """Log-probability by token id (a decimal string), of the tokens that the base model finds likeliest."""
+    """Log-probability by token id (a decimal string) with the base alone, of the likeliest tokens of both."""
     adapter: dict[str, float]
-    """The same with the adapter, of the tokens that the adapted model finds likeliest."""
+    """The same with the adapter, of the same tokens."""
 
 
 class Manifest(StatusModel):

@@ -5,15 +5,27 @@ The forms come first and the adapter last: when the adapter is visible, everythi
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from lora_api.artifacts import FileEntry, Manifest, ManifestBaseModel, ManifestDataset, ManifestJob, digest_of
+from lora_api.artifacts import (
+    FileEntry,
+    GoldenSample,
+    Manifest,
+    ManifestBaseModel,
+    ManifestDataset,
+    ManifestJob,
+    digest_of,
+)
+from lora_api.lorajob import LoRAJobSpec
 from lora_api.messages import AdapterResult, Resolved
+from lora_api.servability import verdicts
+from lora_api.training import Task
 from lora_trainer.context import Context
 from lora_trainer.publish.adapter import save_adapter
 from lora_trainer.publish.documents import write_documents
 from lora_trainer.publish.forms import publish_forms
+from lora_trainer.publish.golden import golden_samples
 from lora_trainer.publish.publication import base_name, file_entries, publish
-from lora_trainer.publish.servability import verdicts
 from lora_trainer.publish.size import Sizes, stored_bytes_per_value
 from lora_trainer.report import library_versions
 from lora_trainer.resolve import Resolution
@@ -41,6 +53,7 @@ def deliver(
         servable=manifest.servable,
     )
     if trainer.ranks.first:
+        manifest = manifest.model_copy(update={"samples": _samples(context, resolution, trainer)})
         _publish(context, resolution, resolved, trainer, manifest, folder, base)
     return result
 
@@ -66,13 +79,30 @@ def describe(
         ),
         job=ManifestJob(namespace=job.namespace, name=job.name, uid=job.uid, run=job.run, image=job.image),
         lora=spec.lora.wire(),
-        training=spec.training.wire() | {"plan": trainer.plan.wire()},
+        training=spec.training.wire() | _quantization(spec) | {"plan": trainer.plan.wire()},
         metrics=trainer.recorder.final_metrics(trainer.published_step),
         seed=spec.training.seed,
         step=trainer.published_step,
         versions=library_versions(),
         created_time=datetime.now(UTC).replace(microsecond=0),
     )
+
+
+def _quantization(spec: LoRAJobSpec) -> dict[str, Any]:
+    """Return how the base was quantized: samples are of the base that was trained on."""
+    return {"quantization": spec.quantization.wire()} if spec.quantization else {}
+
+
+def _samples(context: Context, resolution: Resolution, trainer: LoraTrainer) -> list[GoldenSample]:
+    """Return what base and adapter say in the number formats of the evaluations; nothing of other tasks.
+
+    Nothing of a quantized base either: an engine serves the base as it is, and four bits move its answers further than
+    many an adapter does (0.5 to 1.9 on SmolLM2, mean distance of log-probabilities).
+    """
+    if context.job.spec.task is not Task.CAUSAL_LM or context.job.spec.quantization is not None:
+        return []
+    with trainer.compute_loss_context_manager():
+        return golden_samples(trainer.model, resolution.tokenizer)
 
 
 def _publish(

@@ -11,6 +11,7 @@ from typing import Any
 
 from lora_api.lorajob import LoRAJobSpec
 from lora_api.messages import Activity, MemoryEstimate, Plan, Resolved
+from lora_api.servability import verdicts
 from lora_api.training import Precision
 from lora_trainer.context import Context
 from lora_trainer.data.assembly import Data
@@ -24,7 +25,7 @@ from lora_trainer.model.estimate import estimate_memory, estimated_seconds, memo
 from lora_trainer.model.fetch import download_small_files
 from lora_trainer.model.shape import AdapterShape, adapter_shape
 from lora_trainer.publish.forms import check_forms
-from lora_trainer.publish.servability import expected_config, verdicts
+from lora_trainer.publish.servability import expected_config
 from lora_trainer.publish.size import adapter_bytes, full_bytes, stored_bytes_per_value
 from lora_trainer.report import DataReport, Report, library_versions
 from lora_trainer.storage.location import Location

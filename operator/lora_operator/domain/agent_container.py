@@ -32,6 +32,7 @@ from lora_api.names import (
     REQUIRED_ADAPTERS_VARIABLE,
     SECRETS_DIRECTORY,
     STARTED_PATH,
+    STORE_BYTES_VARIABLE,
 )
 from lora_operator.domain.flags import literal
 
@@ -51,8 +52,6 @@ OWN_VOLUMES: Final[Mapping[str, str]] = {
     _NO_TOKEN_VOLUME: "emptyDir",
 }
 """Volumes that are the webhook's, by name, with their kind. Those of Secrets have names made of a digest."""
-STORE_BYTES_VARIABLE: Final = "LORA_AGENT_STORE_BYTES"
-"""Tells the agent the size limit of its volume: a pod that outgrows it is evicted."""
 _USER: Final = 65532
 _READ_ONLY_FOR_ALL: Final = 0o444
 _OPTIONAL: Final = (

@@ -111,7 +111,7 @@ def vllm_rank(needed: int | None) -> int:
 
 def _vllm(line: CommandLine, request: Request) -> EngineChange:
     variable = () if line.variable(RUNTIME_LOADING) else ({"name": RUNTIME_LOADING, "value": "1"},)
-    rank, loras = vllm_rank(request.needed_rank), min(max(request.adapters, 1), MAX_LORAS)
+    rank, loras = vllm_rank(request.needed_rank), min(max(request.adapters, 1) + 1, MAX_LORAS)
     wanted = {"--enable-lora": "", "--max-lora-rank": str(rank), "--max-loras": str(loras)}
     missing = _missing(line, wanted)
     if (obstacle := _obstacle(line, _SEVERAL_SERVERS[VLLM]) or _switched_off(line)) is not None:

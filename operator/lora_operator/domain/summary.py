@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from lora_api.messages import Plan, Resolved, Servability
 
-_ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
+_ENGINES = {"vllm": "vLLM", "sglang": "SGLang", "lorax": "LoRAX", "tgi": "TGI"}
+_WARNED = ("vllm", "sglang")
+"""The others take few ranks; whoever serves with them reads the status."""
 _COUNTS = ("", "K", "M", "B", "T")
 _BYTES = ("bytes", "kB", "MB", "GB", "TB")
 _VERDICT_LIMIT = 160
@@ -20,9 +22,10 @@ def summarize_preflight(resolved: Resolved) -> str:
 
 
 def preflight_warnings(resolved: Resolved) -> list[str]:
-    """Return what the user should know: the trainer's warnings, then every engine that cannot load the adapter."""
+    """Return what the user should know: the trainer's warnings, then the usual engines that cannot load the adapter."""
     told = "\n".join(resolved.warnings).lower()
-    refused = [each for each in resolved.servable if not each.servable and each.engine.lower() not in told]
+    usual = [each for each in resolved.servable if each.engine.lower() in _WARNED]
+    refused = [each for each in usual if not each.servable and each.engine.lower() not in told]
     return [*resolved.warnings, *(f"{_engine(each)} cannot load the adapter: {each.message}" for each in refused)]
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from integration.trainer.conftest import keys, put_rows
 from lora_api.artifacts import Manifest, digest_of
 from lora_api.exit_codes import ExitCode
+from lora_trainer.publish.golden import PROMPTS
 from support.tiny_models import save_tiny_model
 
 SAMPLES = Path(__file__).parents[3] / "manifests" / "samples" / "data"
@@ -82,6 +83,8 @@ def test_a_task_ends_with_an_adapter_that_peft_loads(
     stored = sum(each.numel() for each in load_file(folder / "adapter_model.safetensors").values())
     assert resolved.adapter_bytes == 4 * stored
     assert {each.path for each in manifest.documents} == {"README.md", "losses.png"}
+    assert len(manifest.samples) == (len(PROMPTS) if auto_model == "AutoModelForCausalLM" else 0)
+    assert ("quantization" in manifest.training) is ("quantization" in changes)
     if "quantization" not in changes:
         load_with_peft(base, folder, auto_model)
 
@@ -108,6 +111,7 @@ def test_other_forms_are_published_before_the_adapter(s3, bucket, job, lora_trai
         assert any(f"/{form}/" in key and key.endswith(file.rpartition(".")[2]) for key in found), found
         content = json.loads(s3.get_object(Bucket=bucket, Key=manifest)["Body"].read())
         assert content["adapter"] == message.adapter.digest
+        assert content["samples"] == []
 
 
 def test_a_gate_that_is_not_passed_ends_with_its_code_and_the_adapter_is_there(s3, bucket, job, lora_trainer):
@@ -141,6 +145,7 @@ def test_two_processes_train_one_adapter(s3, bucket, job, lora_trainer, monkeypa
     assert (code, message.reason, message.step) == (ExitCode.DONE, "Finished", 6), message
     manifests = [key for key in keys(s3, bucket) if "/adapters/" in key and key.endswith("manifest.json")]
     assert manifests == [f"{message.adapter.uri}/manifest.json".removeprefix(f"s3://{bucket}/")]
+    assert len(json.loads(s3.get_object(Bucket=bucket, Key=manifests[0])["Body"].read())["samples"]) == len(PROMPTS)
 
 
 @pytest.mark.parametrize(("family", "changes"), [("llama", {}), ("bert", {"task": "SequenceClassification"})])

@@ -8,7 +8,7 @@ from lora_operator.domain.engines import find_engine
 from lora_operator.domain.flags import EngineChange, Request, change_engine, engine_key, vllm_rank
 from support.injection import labelled
 
-VLLM_ALL = ("--enable-lora", "--max-lora-rank", "64", "--max-loras", "2")
+VLLM_ALL = ("--enable-lora", "--max-lora-rank", "64", "--max-loras", "3")
 RUNTIME = ({"name": "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "value": "1"},)
 TWO = Request(adapters=2)
 
@@ -98,16 +98,16 @@ PLAIN: list[tuple[str, dict[str, Any], tuple[str, ...], int | None]] = [
     ("model first", {"args": ["owner/model", "--seed=1"]}, VLLM_ALL, 64),
     ("command alone", {"command": ["vllm", "serve", "x"], "args": []}, VLLM_ALL, 64),
     ("command and arguments", {"command": ["vllm"], "args": ["serve", "x"]}, VLLM_ALL, 64),
-    ("rank with =", {"args": ["--model=x", "--max-lora-rank=8"]}, ("--enable-lora", "--max-loras", "2"), 8),
-    ("rank with _", {"args": ["--model=x", "--max_lora_rank", "8"]}, ("--enable-lora", "--max-loras", "2"), 8),
+    ("rank with =", {"args": ["--model=x", "--max-lora-rank=8"]}, ("--enable-lora", "--max-loras", "3"), 8),
+    ("rank with _", {"args": ["--model=x", "--max_lora_rank", "8"]}, ("--enable-lora", "--max-loras", "3"), 8),
     (
         "rank in a variable",
         {"args": ["--model=x", "--max-lora-rank=$(RANK)"], "env": [{"name": "RANK", "value": "32"}]},
-        ("--enable-lora", "--max-loras", "2"),
+        ("--enable-lora", "--max-loras", "3"),
         32,
     ),
-    ("rank unknown", {"args": ["--model=x", "--max-lora-rank=$(R)"]}, ("--enable-lora", "--max-loras", "2"), None),
-    ("enabled", {"args": ["--model=x", "--enable_lora"]}, ("--max-lora-rank", "64", "--max-loras", "2"), 64),
+    ("rank unknown", {"args": ["--model=x", "--max-lora-rank=$(R)"]}, ("--enable-lora", "--max-loras", "3"), None),
+    ("enabled", {"args": ["--model=x", "--enable_lora"]}, ("--max-lora-rank", "64", "--max-loras", "3"), 64),
     ("one server", {"args": ["--model=x", "--data-parallel-size=1"]}, VLLM_ALL, 64),
 ]
 
@@ -156,7 +156,7 @@ def test_what_is_not_understood_is_left_alone_and_a_note_says_what_to_add(
     assert note.reason == "EngineFlagsMissing"
     assert why in note.message
     assert note.message.endswith(
-        "add the flags --enable-lora --max-lora-rank 64 --max-loras 2 and the environment"
+        "add the flags --enable-lora --max-lora-rank 64 --max-loras 3 and the environment"
         " VLLM_ALLOW_RUNTIME_LORA_UPDATING=1"
     )
 

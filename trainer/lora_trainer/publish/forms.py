@@ -40,9 +40,8 @@ def publish_forms(
         _save(form, context.job.spec, base, adapter, folder, labels)
         files = file_entries(folder)
         of_form = {"kind": form.value, "digest": digest_of(files), "files": files, "adapter": manifest.digest}
-        published[form] = publish(
-            context, folder, manifest.model_copy(update=of_form | {"documents": [], "servable": []})
-        )
+        of_adapter: dict[str, Any] = {"documents": [], "servable": [], "samples": []}
+        published[form] = publish(context, folder, manifest.model_copy(update=of_form | of_adapter))
     return published
 
 

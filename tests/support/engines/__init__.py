@@ -1,0 +1,1 @@
+"""Small servers that answer as inference engines do, with their faults, for tests of whoever drives them."""
