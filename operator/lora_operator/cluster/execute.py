@@ -50,10 +50,10 @@ async def execute_adapter(
         tell(desires, each.pod, adapter.name, each.entry)
     if plan.status is not None:
         await client.apply_status(_with_status("LoRAAdapter", adapter, plan.status.wire()))
+    if plan.guard is False:  # before the events: a namespace that is being deleted takes none
+        await _guard_adapter(client, adapter, on=False)
     for event in plan.events:
         await client.create_event(build_event(adapter, 0, event, now))
-    if plan.guard is False:
-        await _guard_adapter(client, adapter, on=False)
 
 
 def tell(desires: DesireWriter, pod: InferencePod, adapter: str, entry: DesiredAdapter | None) -> None:

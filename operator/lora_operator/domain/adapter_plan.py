@@ -96,7 +96,7 @@ def _deliver(
         generation=adapter.generation,
         before=adapter.status,
         wanted=move.wanted,
-        served=served,
+        served=move.wanted if move.rollout and move.rollout.stage == RolloutStage.DONE else served,
         rollout=move.rollout,
         pods=asking,
         now=whole_seconds(now),

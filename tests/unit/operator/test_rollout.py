@@ -51,6 +51,14 @@ class TestTheFirstVersion:
         assert [(each.digest, each.state) for each in fleet.status.versions] == [(A, VersionState.SERVING)]
         assert fleet.told == [Reason.CANARY, Reason.ROLLING_OUT, Reason.ROLLED_OUT]
 
+    def test_is_ready_with_the_pass_that_sees_the_last_pod(self) -> None:
+        fleet = Fleet.of(2)
+        while not all(fleet.served.values()):
+            fleet.turn()
+        fleet.step()
+        assert fleet.condition("Ready").status == "True", "nothing would ask for another pass"
+        assert fleet.last.requeue_after is None
+
     def test_waits_for_pods(self) -> None:
         fleet = Fleet.of(0).settle()
         assert fleet.condition("Ready").reason == Reason.NO_PODS
