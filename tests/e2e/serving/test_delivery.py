@@ -96,11 +96,17 @@ def wait_until_served(
     assert pods.answers(name, "Who are you?") == [adapter.weights_sha256] * 2
 
 
-def test_pods_are_ready_with_the_adapters_that_were_there_before_them(pods: EnginePods, adapters: Adapters) -> None:
-    assert pods.all_list("known", make_adapter(100).digest)
+def test_an_adapter_that_was_there_before_the_pods_is_served(pods: EnginePods, adapters: Adapters) -> None:
     status = adapters.wait_for("known", "Ready", "True")["status"]
+    assert pods.all_list("known", make_adapter(100).digest)
     assert (status["desiredPods"], status["readyPods"], status["servedPods"]) == (2, 2, "2/2")
     assert {each["name"]: each["state"] for each in status["pods"]} == dict.fromkeys(pods.names(), "Served")
+
+
+def test_a_new_pod_is_ready_only_when_it_serves_what_the_others_serve(pods: EnginePods) -> None:
+    pods.replace(pods.names()[0])
+    wait_for("two ready pods", lambda: pods.ready() == 2, seconds=60, state=pods.describe)
+    assert pods.all_list("known", make_adapter(100).digest)
 
 
 def test_a_new_adapter_is_served_by_running_pods_within_seconds(
