@@ -114,16 +114,6 @@ def upload(s3: Any, adapter: Adapter, folder: str, *, manifest: bool = True) -> 
     return folder
 
 
-def copy_folder(s3: Any, source: str, target: str) -> str:
-    """Copy a folder `s3://bucket/path` and return the target."""
-    bucket, prefix = _split(source)
-    for item in s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/")["Contents"]:
-        to_bucket, to_prefix = _split(target)
-        key = f"{to_prefix}/{item['Key'].removeprefix(f'{prefix}/')}"
-        s3.copy_object(Bucket=to_bucket, Key=key, CopySource={"Bucket": bucket, "Key": item["Key"]})
-    return target
-
-
 def truncate_weights(s3: Any, folder: str) -> None:
     """Cut the weights in a folder in half, whatever its manifest says."""
     bucket, key = _split(f"{folder}/{WEIGHTS_NAME}")
