@@ -24,7 +24,7 @@ demo: setup cluster-up images deploy ## From nothing to a trained adapter: clust
 	$(WITH_CLUSTER) $(HACK) demo
 
 .PHONY: test
-test: lint unit cluster-up images integration e2e ## Run every check and test, against a real cluster
+test: lint unit cluster-up images integration browser e2e ## Run every check and test, against a real cluster
 
 .PHONY: setup
 setup: .venv/.ready ## Make .venv with the locked requirements
@@ -59,6 +59,12 @@ unit: setup ## Run the unit tests: no I/O, seconds
 integration: setup cluster-up ## Run the integration tests: real API server, real S3
 	$(WITH_CLUSTER) $(BIN)/pytest tests/integration
 
+.PHONY: browser
+browser: setup ## Run the tests of the dashboard in Debian's chromium, which root gets installed
+	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || { \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
+	$(BIN)/pytest tests/browser
+
 .PHONY: e2e
 e2e: setup cluster-up images deploy ## Run the end-to-end tests: real pods
 	$(WITH_CLUSTER) $(BIN)/pytest tests/e2e
@@ -66,6 +72,10 @@ e2e: setup cluster-up images deploy ## Run the end-to-end tests: real pods
 .PHONY: e2e-serving
 e2e-serving: setup cluster-up images engine-image deploy ## Run the end-to-end tests on real vLLM; needs 12 GB of memory
 	$(WITH_CLUSTER) $(BIN)/pytest tests/e2e/serving -m vllm -s
+
+.PHONY: e2e-install
+e2e-install: setup cluster-up images deploy ## Install, upgrade, roll back and uninstall the Helm chart; takes 10 minutes
+	$(WITH_CLUSTER) $(BIN)/pytest tests/e2e/install -m install
 
 .PHONY: chaos
 chaos: setup cluster-up ## Kill trainers 100 times and compare their adapters (CHAOS="--record" writes bench/RESULTS.md)
@@ -110,6 +120,14 @@ deploy: setup cluster-up images ## Install the operator and the CRDs into the cl
 		--agent-image "$$LORA_AGENT_IMAGE" --trainer-image "$$LORA_TRAINER_IMAGE" | \
 		kubectl apply --server-side --force-conflicts -f - >/dev/null
 	$(WITH_CLUSTER) kubectl -n lora-system rollout status deployment/lora-operator --timeout=180s
+
+.PHONY: chart
+chart: ## Check the Helm chart with each of its example values, and pack it into dist/
+	@helm="$$($(DEVCLUSTER) helm)"; \
+	for values in charts/lora-operator/ci/*-values.yaml; do \
+		"$$helm" lint --strict --quiet charts/lora-operator --values "$$values"; \
+	done; \
+	"$$helm" package charts/lora-operator --destination dist
 
 .PHONY: generate
 generate: setup ## Write the generated files: CRDs and install.yaml

@@ -108,6 +108,16 @@ def _to_engine(slot: Slot, target: str, world: World, now: float) -> Action:
     return Load(target)
 
 
+def lost(slot: Slot, world: World) -> str:
+    """Return the digest to give back to an engine that forgot it, while the new version is not to be had; else empty.
+
+    Files may be waited for for hours; an engine that restarts meanwhile must not answer 404 for so long.
+    """
+    forgotten = world.shown is not None and slot.wanted.served_name not in world.shown and not world.works_offline
+    coming = slot.target in world.store and slot.fault is None
+    return slot.served if forgotten and not coming and slot.served != slot.target and slot.served in world.store else ""
+
+
 def held(slot: Slot, now: float) -> Wait | None:
     """Return the waiting that a failure asks for."""
     if slot.fault is not None and (slot.fault.permanent or now < slot.retry_at):

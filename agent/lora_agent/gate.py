@@ -1,7 +1,8 @@
 """Whom the pod's start and readiness wait for. Pure.
 
 Adapters that the pod's author calls required are waited for whatever is wrong with them. Those that were desired when
-the pod started are waited for until they are served, or have failed for good, once. Nobody else is: an adapter that is
+the pod started are waited for until they are served, or have failed for good, or in a way that only a person can mend,
+once. Nobody else is: an adapter that is
 added to a running pod, or a new version that fails, never takes the pod out of its Service.
 """
 
@@ -20,7 +21,7 @@ class Standing:
     served: bool
     """With any version."""
     hopeless: bool
-    """Failed for good."""
+    """Failed for good, or until a person does something."""
 
 
 def is_started(

@@ -22,6 +22,7 @@ from lora_agent.decide import (
     departures,
     garbage,
     known_digest,
+    lost,
     next_action,
 )
 from lora_agent.desired import DesiredFile, DesiredView
@@ -37,6 +38,8 @@ from lora_api.reasons import Reason
 _TICK_SECONDS = 0.5
 _IDLE_LOOK_SECONDS = 2.0
 _MAX_DOWNLOADS = 2
+_GIVE_BACK_SECONDS = 5.0
+"""Between two attempts to give an engine a version that it forgot."""
 _END_SECONDS = 0.5
 """An engine's call that does not end when it is cancelled is left to the end of the process."""
 _SETTLED = {AdapterState.SERVED, AdapterState.FAILED}
@@ -64,6 +67,7 @@ class Agent:
         self._slots: dict[str, Slot] = {}
         self._actions: dict[str, Action] = {}
         self._leaving: dict[str, Leaving] = {}
+        self._give_back_at: dict[str, float] = {}
         self._jobs: dict[str, _Job] = {}
         self._call: asyncio.Task[None] | None = None
         """The one task that may talk to the engine."""
@@ -223,6 +227,8 @@ class Agent:
             if can_call and self._tools.clock() >= leaving.retry_at:
                 self._start_call(self._unload(name))
                 return
+        if self._start_give_back():
+            return
         for name in self._in_order():
             action, slot = self._actions[name], self._slots[name]
             if name in self._jobs or not isinstance(action, Probe | Load):
@@ -284,6 +290,27 @@ class Agent:
         else:
             # An engine that looks at its folder now and then shows the name a little longer.
             self._leaving[name] = Leaving(None, 0, self._tools.clock() + _IDLE_LOOK_SECONDS)
+
+    def _start_give_back(self) -> bool:
+        """Start to give the engine back a version that it forgot, while the new one is not to be had."""
+        world, now = self._world(), self._tools.clock()
+        for name in self._in_order():
+            job = self._jobs.get(name)
+            busy = job is not None and job.activity is not Activity.DOWNLOADING
+            digest = lost(self._slots[name], world)
+            if digest and not busy and now >= self._give_back_at.get(name, now):
+                self._give_back_at[name] = now + _GIVE_BACK_SECONDS
+                self._start_call(self._give_back(name, digest))
+                return True
+        return False
+
+    async def _give_back(self, name: str, digest: str) -> None:
+        served_name = self._slots[name].wanted.served_name
+        try:
+            await self._tools.engine.load(served_name, name, digest)
+        except Exception as error:
+            fault = fault_from(error)
+            logs.warn("not given back", served_name=served_name, reason=fault.reason, why=fault.message)
 
     def _change(self, name: str, job: _Job, change: Change) -> None:
         """Change a slot, if what the job was started for is still what is wanted."""

@@ -45,7 +45,7 @@ async def serve(settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with aiohttp.ClientSession() as session:
         agent, measures = make_agent(settings, session)
-        runner = await StatusServer(agent.status, measures).start(settings.port)
+        runner = await StatusServer(agent.status, measures).start(settings.port, settings.listen)
         logs.info("started", engine=settings.engine, port=settings.port)
         work, told = asyncio.create_task(agent.run()), asyncio.create_task(stop.wait())
         await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)

@@ -14,6 +14,8 @@ from lora_api.delivery import AdapterState, AgentAdapter
 from lora_api.reasons import Reason
 
 _MESSAGE_CHARACTERS = 1024
+_FOR_PEOPLE = {Reason.INPUT_NOT_FOUND, Reason.NO_PERMISSION, Reason.SECRET_NOT_FOUND, Reason.INVALID_SPEC}
+"""What time alone does not mend. It is tried again, and a new pod does not wait for it."""
 
 
 class Activity(StrEnum):
@@ -96,7 +98,8 @@ def standing_of(
     served = bool(report.served_digest)
     remembered = loaded.get(report.served_name)
     in_place = not offline or (remembered is not None and remembered.digest == report.digest)
-    return Standing(report.digest in store and in_place, served, hopeless=report.permanent and not served)
+    hopeless = (report.permanent or report.reason in _FOR_PEOPLE) and not served
+    return Standing(report.digest in store and in_place, served, hopeless=hopeless)
 
 
 def _lost_its_name(slot: Slot, action: Action) -> bool:

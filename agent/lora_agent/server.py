@@ -42,8 +42,8 @@ class StatusServer:
             application.router.add_get(path, handler, allow_head=False)
         return application
 
-    async def start(self, port: int) -> web.AppRunner:
-        """Listen on all addresses: kubelet and operator come to the pod's own. Raises OSError if the port is taken."""
+    async def start(self, port: int, address: str | None = None) -> web.AppRunner:
+        """Listen on an address, or on all. Raises OSError if the port is taken."""
         runner = web.AppRunner(
             self.application(),
             access_log=None,
@@ -53,7 +53,7 @@ class StatusServer:
             max_field_size=_HEADER_BYTES,
         )
         await runner.setup()
-        await web.TCPSite(runner, None, port).start()
+        await web.TCPSite(runner, address, port).start()
         return runner
 
     @web.middleware

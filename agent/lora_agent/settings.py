@@ -10,7 +10,8 @@ ADAPTERS_VARIABLE = "LORA_AGENT_ADAPTERS"
 DESIRED_VARIABLE = "LORA_AGENT_DESIRED"
 SECRETS_VARIABLE = "LORA_AGENT_SECRETS"
 PORT_VARIABLE = "LORA_AGENT_PORT"
-"""These four move the agent's folders and port, for whoever runs one outside a pod."""
+LISTEN_VARIABLE = "LORA_AGENT_LISTEN"
+"""These five move the agent's folders, port and address, for whoever runs one outside a pod."""
 
 _Text = Callable[[str], str | None]
 
@@ -37,6 +38,8 @@ class Settings:
     secrets: Path = Path(names.SECRETS_DIRECTORY)
     store_bytes: int | None = None
     port: int = names.AGENT_PORT
+    listen: str | None = None
+    """Address to listen on; None is all: kubelet and operator come to the pod's own."""
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
@@ -63,6 +66,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         secrets=path(SECRETS_VARIABLE, defaults.secrets),
         store_bytes=_number(text, names.STORE_BYTES_VARIABLE),
         port=_number(text, PORT_VARIABLE) or defaults.port,
+        listen=text(LISTEN_VARIABLE),
     )
 
 

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from lora_api.messages import Activity, Progress, TerminationMessage
+from lora_cli.render.log_line import printable
 
 _WORDS = {
     Activity.STARTING: "starting",
@@ -52,7 +53,7 @@ class Display:
 
 def say(line: str) -> None:
     """Print one line for people."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def preflight_lines(message: TerminationMessage) -> list[str]:

@@ -48,12 +48,19 @@ def run_locally(job: JobFile, work: Path, *, as_json: bool) -> int:
     return ended.code
 
 
-def prepare(job: JobFile, work: Path) -> WorkFolder:
-    """Write the job file into the work folder. Raises `CliError` when the trainer cannot run here."""
-    missing = [name for name in _TRAINER_NEEDS if importlib.util.find_spec(name) is None]
-    if missing:
+def missing_trainer_parts() -> list[str]:
+    """Return the packages of the trainer that are not installed here."""
+    return [name for name in _TRAINER_NEEDS if importlib.util.find_spec(name) is None]
+
+
+def prepare(job: JobFile, work: Path, name: str | None = None) -> WorkFolder:
+    """Write the job file into the work folder. Raises `CliError` when the trainer cannot run here.
+
+    `name` keeps the files of something that is no run apart from those of one.
+    """
+    if missing := missing_trainer_parts():
         raise invalid(f"a local run needs {', '.join(missing)}", "pip install 'lora-operator[cli,trainer]'")
-    folder = WorkFolder(work.absolute(), f"{job.namespace}-{job.name}")
+    folder = WorkFolder(work.absolute(), f"{job.namespace}-{job.name}" + (f".{name}" if name else ""))
     try:
         folder.job_file.parent.mkdir(parents=True, exist_ok=True)
         folder.job_file.write_text(job.encode(), encoding="utf-8")

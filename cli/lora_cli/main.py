@@ -1,17 +1,20 @@
-"""`kubectl lora …`: kubectl finds it as `kubectl-lora` on the PATH."""
+"""`kubectl lora …`: kubectl finds it as `kubectl-lora` on the PATH.
 
-import argparse
+Each command is a module of `commands`, which adds its options and runs. Here errors become one line and an exit code.
+"""
+
+import os
 import sys
-from pathlib import Path
-from typing import NoReturn
 
-from lora_api.exit_codes import ExitCode
+from lora_cli.commands import COMMANDS
+from lora_cli.commands.completion import ASKED, show_completion
 from lora_cli.display import say
 from lora_cli.errors import CliError
-from lora_cli.job import read_job
-from lora_cli.local import default_work_folder, run_locally
+from lora_cli.parser import Parser, add_cluster
 
 PROGRAM = "kubectl-lora"
+_INTERRUPTED = 130
+"""What a shell says of a command that Ctrl-C ended."""
 
 
 def main() -> None:
@@ -21,41 +24,37 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; an error is one line on stderr."""
-    chosen = _parser().parse_args(arguments)
+    if arguments[:1] == [ASKED]:
+        show_completion(build_parser(), arguments[1:])
+        return 0
+    parser = build_parser()
+    chosen, unknown = parser.parse_known_args(arguments)
+    if unknown:  # said by the command itself, which may have an exit code of its own for it
+        parser.commands[chosen.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        job = read_job(chosen.filename, chosen.namespace, chosen.output, cpu=chosen.cpu)
-        return run_locally(job, chosen.work or default_work_folder(), as_json=chosen.output_format == "json")
+        code: int = chosen.run(chosen)
+        sys.stdout.flush()
     except CliError as error:
         say(f"{PROGRAM}: {error}")
         return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose refusal is an invalid request, and not argparse's own exit code."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say how the command is used, and exit with 64."""
-        self.print_usage(sys.stderr)
-        self.exit(ExitCode.INVALID_REQUEST, f"{self.prog}: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="kubectl lora", description="Fine-tuning with LoRA.")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
-    local = commands.add_parser("run", help="run a LoRAJob on this machine", description=_RUN)
-    local.add_argument("-f", "--filename", type=Path, required=True, help="YAML file with one LoRAJob")
-    local.add_argument("-n", "--namespace", help="namespace, which is a part of the output's path")
-    local.add_argument("--output", metavar="URI", help="replaces spec.output.uri: s3://bucket/prefix or file:///path")
-    local.add_argument("--cpu", action="store_true", help="replaces spec.resources.gpus by 0")
-    local.add_argument("--work", type=Path, metavar="DIR", help="folder for base models and temporary files")
-    local.add_argument("--output-format", choices=("text", "json"), default="text", help="form of the result")
+def build_parser() -> Parser:
+    """Return the parser of all commands."""
+    parser = Parser(prog="kubectl lora", description="Fine-tuning with LoRA.")
+    add_cluster(parser, default=None)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    for module in COMMANDS:
+        module.add(commands)
+    parser.commands = dict(commands.choices)
     return parser
 
-
-_RUN = (
-    "Runs the very LoRAJob of the cluster on this machine: preflight, training and publication. "
-    "S3 credentials are found as the AWS tools find them."
-)
 
 if __name__ == "__main__":
     main()

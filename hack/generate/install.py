@@ -114,12 +114,13 @@ def _webhook_rights() -> list[Object]:
 def _user_roles() -> list[Object]:
     """Return the roles of users, which aggregate to the cluster's own edit and view. The operator has neither."""
     return [
-        _role(f"{NAME}-edit", _user_rules(EDITOR_VERBS), aggregate_to=("edit", "admin")),
-        _role(f"{NAME}-view", _user_rules(VIEWER_VERBS), aggregate_to=("view",)),
+        _role(f"{NAME}-edit", user_rules(EDITOR_VERBS), aggregate_to=("edit", "admin")),
+        _role(f"{NAME}-view", user_rules(VIEWER_VERBS), aggregate_to=("view",)),
     ]
 
 
-def _user_rules(verbs: tuple[str, ...]) -> list[Object]:
+def user_rules(verbs: tuple[str, ...]) -> list[Object]:
+    """Return the rules of a role of users."""
     return [{"apiGroups": [GROUP], "resources": ["lorajobs", "loraadapters"], "verbs": list(verbs)}]
 
 

@@ -3,15 +3,22 @@
 import socket
 import threading
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 _CHUNK = 65_536
 
 
 class FaultyProxy:
-    """Forwards connections to a port of this host, until it is told to do worse."""
+    """Forwards connections to a port, of this host unless another one is named, until it is told to do worse."""
 
-    def __init__(self, target_port: int) -> None:
-        self._target_port = target_port
+    @classmethod
+    def to(cls, url: str) -> "FaultyProxy":
+        """Return one that forwards to the host and port of a URL."""
+        parts = urlsplit(url)
+        return cls(parts.port or 80, parts.hostname or "127.0.0.1")
+
+    def __init__(self, target_port: int, target_host: str = "127.0.0.1") -> None:
+        self._target_host, self._target_port = target_host, target_port
         self._open = threading.Event()
         self._open.set()
         self._refusing = False
@@ -62,7 +69,7 @@ class FaultyProxy:
             _close(near)
             return
         try:
-            far = socket.create_connection(("127.0.0.1", self._target_port), timeout=5)
+            far = socket.create_connection((self._target_host, self._target_port), timeout=5)
         except OSError:
             _close(near)
             return

@@ -33,10 +33,9 @@ def ensure_binaries(paths: Paths, names: tuple[str, ...]) -> None:
         return
     paths.binaries.mkdir(parents=True, exist_ok=True)
     need_disk(paths.binaries, BUILD_DISK_GIB, "to build the cluster's programs")
-    _check_go()
     for name in missing:
         with step(f"built {name}"):
-            _build(paths, name)
+            build(MODULE_DIR, PACKAGES[name], paths.binaries / name, _linker_flags())
 
 
 def need_disk(folder: Path, gib: int, why: str) -> None:
@@ -46,36 +45,39 @@ def need_disk(folder: Path, gib: int, why: str) -> None:
         raise DevclusterError(f"disk too small: {gib} GiB free needed in {folder} {why}, {free:.0f} GiB are")
 
 
-def _build(paths: Paths, name: str) -> None:
-    unfinished = paths.binaries / f".{name}.{os.getpid()}"
-    flags = ["-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", _linker_flags()]
+def build(module_dir: Path, package: str, target: Path, linker_flags: str) -> None:
+    """Builds one program from the versions of a module."""
+    _check_go(module_dir)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    flags = ["-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", linker_flags]
     environment = {**os.environ, "CGO_ENABLED": "0"}
     run(
-        ["go", "build", *flags, "-o", str(unfinished), PACKAGES[name]],
+        ["go", "build", *flags, "-o", str(unfinished), package],
         env=environment,
-        cwd=str(MODULE_DIR),
+        cwd=str(module_dir),
     )
-    unfinished.rename(paths.binaries / name)  # a build that was cut off leaves no half binary under this name
+    unfinished.rename(target)  # a build that was cut off leaves no half binary under this name
 
 
 def _linker_flags() -> str:
     """Kubernetes reports v0.0.0 unless its version is stamped in, and clients act on it."""
-    version = _required_version("k8s.io/kubernetes")
+    version = required_version(MODULE_DIR, "k8s.io/kubernetes")
     major, minor = version.removeprefix("v").split(".")[:2]
     package = "k8s.io/component-base/version"
     stamps = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
     return " ".join(["-s -w", *(f"-X {package}.{key}={value}" for key, value in stamps.items())])
 
 
-def _required_version(module: str) -> str:
-    found = re.search(rf"^\s*{re.escape(module)} (v\S+)", (MODULE_DIR / "go.mod").read_text(), re.MULTILINE)
+def required_version(module_dir: Path, module: str) -> str:
+    """The version of a module that the go.mod of a folder requires."""
+    found = re.search(rf"^(?:require)?\s*{re.escape(module)} (v\S+)", (module_dir / "go.mod").read_text(), re.MULTILINE)
     if not found:
         raise DevclusterError(f"go.mod requires no {module}")
     return found[1]
 
 
-def _check_go() -> None:
-    wanted = re.search(r"^go (\d+)\.(\d+)", (MODULE_DIR / "go.mod").read_text(), re.MULTILINE)
+def _check_go(module_dir: Path) -> None:
+    wanted = re.search(r"^go (\d+)\.(\d+)", (module_dir / "go.mod").read_text(), re.MULTILINE)
     try:
         text = subprocess.run(["go", "version"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODULE_DIR = Path(__file__).resolve().parent.parent
+HELM_MODULE_DIR = MODULE_DIR / "helm"
 REPOSITORY = MODULE_DIR.parent.parent
 
 NODE_NAME = "devcluster"
@@ -21,6 +22,7 @@ ETCD_PORT = 2379
 S3_PORT = 7070
 REGISTRY = "localhost:5000"
 REGISTRY_PORT = 5000
+CLUSTER_SOURCES = ("go.mod", "go.sum", "coredns/main.go", "pause/pause.c")  # what the cluster's programs are made of
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class Paths:
     def s3_env(self) -> Path:
         return self.state / "s3.env"
 
+    @property
+    def helm(self) -> Path:
+        """Beside the cluster's programs, under a key of its own module."""
+        return self.binaries.parent / f"helm-{cache_key(HELM_MODULE_DIR, ('go.mod', 'go.sum'))}" / "helm"
+
     def binary(self, name: str) -> str:
         return str(self.binaries / name)
 
@@ -75,10 +82,10 @@ def paths() -> Paths:
     return Paths(state=_state_dir(), binaries=_cache_dir() / cache_key(MODULE_DIR))
 
 
-def cache_key(module_dir: Path) -> str:
+def cache_key(module_dir: Path, sources: tuple[str, ...] = CLUSTER_SOURCES) -> str:
     """A name for the set of binaries: changes with any version, checksum or own source file."""
     digest = hashlib.sha256()
-    for name in ("go.mod", "go.sum", "coredns/main.go", "pause/pause.c"):
+    for name in sources:
         content = (module_dir / name).read_bytes()
         digest.update(f"{name} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:16]

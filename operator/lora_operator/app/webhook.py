@@ -29,6 +29,8 @@ PART: Final = "webhook"
 """What the replica's readiness waits for."""
 _BODY_BYTES: Final = 3 * 1024 * 1024
 """The API server takes no larger object, and etcd not even half of it."""
+_FEW: Final = 16
+"""LoRAAdapters that are read one by one: cheaper than all of a namespace."""
 _CHECK_SECONDS: Final = 60.0
 _ABSENT_SECONDS: Final = 10.0
 """Pause while there is no entry: it is often installed a moment after the operator."""
@@ -68,10 +70,11 @@ def server_names(service: str, namespace: str, address: str) -> list[str]:
 
 
 async def read_adapters(client: Client, namespace: str, names: Sequence[str]) -> list[Document]:
-    """Return those LoRAAdapters of some names that exist, by one list."""
-    fields = f"metadata.name={names[0]}" if len(names) == 1 else ""
-    found = client.list(LORAADAPTERS, namespace, fields=fields)
-    return [each async for each in found if each["metadata"]["name"] in names]
+    """Return those LoRAAdapters of some names that exist: few of them one by one, many by one list."""
+    if len(names) <= _FEW:
+        found = await asyncio.gather(*(client.get(LORAADAPTERS, namespace, each) for each in names))
+        return [each for each in found if each is not None]
+    return [each async for each in client.list(LORAADAPTERS, namespace) if each["metadata"]["name"] in names]
 
 
 @asynccontextmanager

@@ -139,7 +139,7 @@ def _assignments(pods: Sequence[ServingPod], entries: Mapping[str, DesiredAdapte
 def _pause(at: Situation) -> float | None:
     if at.live and at.stage in (RolloutStage.CANARY, RolloutStage.ROLLING):
         return _ROLLING_SECONDS
-    return _SILENT_SECONDS if any(not each.reachable for each in at.live) else None
+    return _SILENT_SECONDS if any(each.silent for each in at.live) else None
 
 
 def _standing(status: LoRAAdapterStatus) -> Standing:

@@ -30,6 +30,10 @@ class ServingPod:
     reachable: bool
     caught_up: bool
     """The agent works from what it was told last."""
+    silent: bool = False
+    """The agent did not answer the last question; `reachable` forgives that for a while."""
+    unasked: bool = False
+    """The agent runs, and nobody has asked it yet: as after a start of the operator."""
 
     @property
     def live(self) -> bool:
@@ -71,6 +75,8 @@ def serving_pod(pod: InferencePod, report: AgentReport, name: str) -> ServingPod
         engine=(status.engine.kind if status else "") or pod.engine,
         reachable=report.silent_seconds is None or report.silent_seconds < SILENCE_SECONDS,
         caught_up=has_caught_up(pod, status),
+        silent=report.silent_seconds is not None,
+        unasked=pod.running and bool(pod.ip) and status is None and report.silent_seconds is None,
     )
 
 

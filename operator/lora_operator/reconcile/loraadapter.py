@@ -17,6 +17,8 @@ from lora_operator.reconcile.keys import Key, Kind
 from lora_operator.reconcile.witness import Witness
 
 _LOG = logging.getLogger(__name__)
+_UNASKED_SECONDS = 2.0
+"""Until another look. The first question comes at once, and its answer, or none, brings a pass by itself."""
 _UNSYNCED_SECONDS = 1.0
 """Until a pass is tried again that does not know the pods yet. It must not wait: workers are few."""
 
@@ -53,6 +55,8 @@ class LoRAAdapterReconciler:
             self._witness.delivered(key, None)
             self._forget(name, pods)
             return None
+        if any(each.unasked for each in pods):  # else a start of ours would look as if nobody served anything
+            return _UNASKED_SECONDS
         adapter, now = read_adapter(document), self._now()
         with self._witness.part("plan"):
             planned = plan_adapter(adapter, pods, now)

@@ -127,7 +127,7 @@ def test_wrong_keys_are_no_permission_and_right_ones_help(agent: AgentProcess, s
 
 
 def test_an_outage_of_s3_unloads_nothing(agent: AgentProcess, s3: S3Server, bucket: str) -> None:
-    proxy = FaultyProxy(int(s3.endpoint.rpartition(":")[2]))
+    proxy = FaultyProxy.to(s3.endpoint)
     try:
         keys = SecretReference(name=SECRET)
         storage = Storage(endpoint=f"http://127.0.0.1:{proxy.port}", path_style=True, credentials_secret_ref=keys)
@@ -164,7 +164,7 @@ def test_an_engine_that_restarts_gets_its_adapter_again(
 def test_sigterm_ends_it_at_once_and_unloads_nothing(
     agent: AgentProcess, engine: Running[Vllm], s3: S3Server, bucket: str, busy: bool
 ) -> None:
-    proxy = FaultyProxy(int(s3.endpoint.rpartition(":")[2]))
+    proxy = FaultyProxy.to(s3.endpoint)
     digest = agent.upload(bucket, "one")
     stuck = Storage(
         endpoint=f"http://127.0.0.1:{proxy.port}", path_style=True, credentials_secret_ref=SecretReference(name=SECRET)
@@ -190,7 +190,7 @@ def test_sigterm_ends_it_at_once_and_unloads_nothing(
 
 
 def test_a_killed_agent_leaves_no_half_adapter(agent: AgentProcess, s3: S3Server, bucket: str) -> None:
-    proxy = FaultyProxy(int(s3.endpoint.rpartition(":")[2]))
+    proxy = FaultyProxy.to(s3.endpoint)
     keys = SecretReference(name=SECRET)
     storage = Storage(endpoint=f"http://127.0.0.1:{proxy.port}", path_style=True, credentials_secret_ref=keys)
     digest = agent.upload(bucket, "one")

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -250,10 +251,11 @@ class Pod:
         return self.time
 
     async def until(self, what: str, look: Callable[[], Any], seconds: float = 200.0) -> None:
-        """Let the pod's time go by until something is seen."""
-        end = self.time + seconds
+        """Let the pod's time go by until something is seen. Threads of a busy machine get real time besides."""
+        end, patience = self.time + seconds, time.monotonic() + 30.0
         while not look():
-            assert self.time < end, f"not within {seconds} s: {what}; {self.status() if hasattr(self, 'agent') else ''}"
+            over = self.time >= end and time.monotonic() >= patience
+            assert not over, f"not within {seconds} s: {what}; {self.status() if hasattr(self, 'agent') else ''}"
             await self.passes(0.5)
 
     async def passes(self, seconds: float) -> None:

@@ -23,7 +23,7 @@ def status(*, started: bool = False, ready: bool = False) -> AgentStatus:
 
 def ask(said: AgentStatus, story: Callable[[aiohttp.ClientSession], Awaitable[None]]) -> None:
     async def run() -> None:
-        runner = await StatusServer(lambda: said, Metrics()).start(0)
+        runner = await StatusServer(lambda: said, Metrics()).start(0, "127.0.0.1")
         port = runner.addresses[0][1]
         try:
             async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:

@@ -17,6 +17,7 @@ from lora_agent.decide import (
     conflicts_of,
     departures,
     garbage,
+    lost,
     next_action,
     restarted,
 )
@@ -280,6 +281,29 @@ class TestFolders:
 
     def test_what_the_engine_is_being_given_stays(self) -> None:
         assert garbage([NEW], [], {}, {"bot": Loaded(intended=NEW)}, keep_previous=False) == []
+
+
+class TestAVersionThatTheEngineForgot:
+    """While the new version is not to be had, an engine that restarts is given back the one it served."""
+
+    UPDATING = replace(FRESH, served=OLD, fault=RETRIED)
+
+    @pytest.mark.parametrize(
+        ("what", "slot", "known", "expected"),
+        [
+            ("the new files do not come", UPDATING, world(OLD), OLD),
+            ("they are on their way for the first time", replace(UPDATING, fault=None), world(OLD), OLD),
+            ("the engine still has it", UPDATING, world(OLD, shown={"bot": OLD}), ""),
+            ("the engine does not answer", UPDATING, world(OLD, up=False), ""),
+            ("its files are gone", UPDATING, world(), ""),
+            ("the new one is there and about to be loaded", replace(UPDATING, fault=None), world(OLD, NEW), ""),
+            ("the new one is there and was refused", replace(UPDATING, fault=FINAL), world(OLD, NEW), OLD),
+            ("it is the wanted one", replace(UPDATING, served=NEW), world(NEW), ""),
+            ("nothing was served", replace(UPDATING, served=""), world(), ""),
+        ],
+    )
+    def test_is_given_back(self, what: str, slot: Slot, known: World, expected: str) -> None:
+        assert lost(slot, known) == expected, what
 
 
 class TestGate:

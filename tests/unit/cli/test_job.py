@@ -8,7 +8,7 @@ import yaml
 from lora_api.exit_codes import ExitCode
 from lora_api.job_file import JobFile
 from lora_cli.errors import CliError
-from lora_cli.job import read_job
+from lora_cli.job import read_job, read_jobs
 from support.specs import SMALLEST, with_field
 
 SAMPLE = Path(__file__).parents[3] / "manifests/samples/lorajob.yaml"
@@ -70,10 +70,12 @@ def test_values_are_those_that_kubectl_would_send(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("lora.rank", 0, "spec.lora.rank: Input should be greater than or equal to 1"),
-        ("lora.targetModule", ["q"], "spec.lora.targetModule: Extra inputs are not permitted"),
+        ("lora.rank", 0, "spec.lora.rank: Input should be greater than or equal to 1, and not '0'"),
+        ("lora.targetModule", ["q"], "spec.lora.targetModule: there is no such field; did you mean targetModules?"),
         ("training.learningRate", "fast", "spec.training.learningRate: Input should be a valid number"),
         ("baseModel.uri", "ftp://a/b", "spec.baseModel.uri: write hf://owner/name, s3://bucket/path"),
+        ("training.frobnicate", 1, "spec.training.frobnicate: there is no such field; there are epochs, maxSteps,"),
+        ("pod.env", [{"name": "1", "value": "x"}], "spec.pod.env.0.name: String should match pattern"),
         ("dataset.train", {}, "spec.dataset.train.uri: Field required"),
     ],
 )
@@ -107,3 +109,15 @@ def test_many_faults_are_counted(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CliError, match=r"none\.yaml: No such file"):
         read_job(tmp_path / "none.yaml")
+
+
+def test_several_jobs_of_a_file_keep_what_was_written_and_take_the_namespace_of_the_context(tmp_path: Path) -> None:
+    other = HEAD.replace("{name: bot}", "{name: two, namespace: team-b}")
+    jobs = read_jobs(write(tmp_path, f"{HEAD}spec: {SMALLEST}\n---\n{other}spec: {SMALLEST}"), "team-a")
+    assert [(each.job.namespace, each.job.name) for each in jobs] == [("team-a", "bot"), ("team-b", "two")]
+    assert jobs[0].document["spec"] == SMALLEST  # no default is written out
+
+
+def test_a_value_of_the_environment_is_never_repeated(tmp_path: Path) -> None:
+    said = refused(with_spec(tmp_path, with_field("pod.env", [{"name": "KEY", "value": "s3cret" * 1000}])))
+    assert "s3cret" not in said

@@ -20,12 +20,33 @@ ADAPTER = AdapterResult(
 DONE = TerminationMessage(reason="Finished", message="published", step=6, adapter=ADAPTER)
 
 
-@pytest.mark.parametrize("arguments", [[], ["run"], ["run", "-f", "a", "--gpu"], ["runs", "-f", "a"]])
-def test_a_wrong_command_line_is_an_invalid_request(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ([], 2),
+        (["runs", "-f", "a"], 2),
+        (["list", "--all"], 2),
+        (["watch"], 2),
+        (["plot", "bot"], 2),
+        (["run"], ExitCode.INVALID_REQUEST),
+        (["run", "-f", "a", "--gpu"], ExitCode.INVALID_REQUEST),
+    ],
+)
+def test_a_wrong_command_line_says_how_it_is_used(
+    arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         main.run(arguments)
-    assert caught.value.code == ExitCode.INVALID_REQUEST
+    assert caught.value.code == code
     assert "usage: kubectl lora" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-n", "a", "list"], ["list", "-n", "a"], ["-n", "b", "list", "--namespace", "a"]]
+)
+def test_the_namespace_may_stand_before_or_behind_the_command(arguments: list[str]) -> None:
+    chosen = main.build_parser().parse_args(arguments)
+    assert (chosen.namespace, chosen.context, chosen.kubeconfig) == ("a", None, None)
 
 
 def test_an_error_is_one_line_and_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,4 @@
--- Health of a LoRAJob for Argo CD: resource.customizations.health.lora-operator.io_LoRAJob in argocd-cm.
--- The first condition that is True decides, in this order.
+-- Health of a LoRAJob. The first of these conditions that is True decides.
 local verdicts = {
   {"Failed", "Degraded"},
   {"Stalled", "Degraded"},

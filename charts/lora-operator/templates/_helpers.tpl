@@ -1,0 +1,103 @@
+{{/* Name in labels. */}}
+{{- define "lora-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* Name of the objects. 45 characters leave room for the longest suffix, and for that of a pod. */}}
+{{- define "lora-operator.fullname" -}}
+{{- $name := include "lora-operator.name" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 45 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 45 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 45 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{/* Labels by which pods are selected. They never change: the selector of a Deployment cannot. */}}
+{{- define "lora-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "lora-operator.name" . }}
+app.kubernetes.io/component: controller
+{{- end }}
+
+{{/* Labels of an object, as a dictionary: pass a list of the root and the object's own labels. Ours win. */}}
+{{- define "lora-operator.labels" -}}
+{{- $root := first . }}
+{{- $own := include "lora-operator.selectorLabels" $root | fromYaml }}
+{{- $_ := set $own "app.kubernetes.io/instance" $root.Release.Name }}
+{{- $_ := set $own "app.kubernetes.io/version" $root.Chart.AppVersion }}
+{{- $_ := set $own "app.kubernetes.io/managed-by" $root.Release.Service }}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63) }}
+{{- $added := dict }}
+{{- if gt (len .) 1 }}{{ $added = index . 1 }}{{ end }}
+{{- toYaml (merge $own $added $root.Values.commonLabels) }}
+{{- end }}
+
+{{/* Reference of an image: pass a list of the root and the image's values. */}}
+{{- define "lora-operator.image" -}}
+{{- $root := first . }}
+{{- $image := index . 1 }}
+{{- with $image.registry }}{{ trimSuffix "/" . }}/{{ end }}
+{{- $image.repository }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default $root.Chart.AppVersion $image.tag }}{{ end }}
+{{- end }}
+
+{{- define "lora-operator.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "lora-operator.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{/* Name of the Service of the webhook; the operator's own default is that of a release called lora-operator. */}}
+{{- define "lora-operator.webhookService" -}}
+{{ include "lora-operator.fullname" . }}-webhook
+{{- end }}
+
+{{/* "true" where cert-manager makes the webhook's certificate. */}}
+{{- define "lora-operator.certManager" -}}
+{{- if and .Values.webhook.enabled (eq .Values.webhook.certificates.source "certManager") }}true{{ end }}
+{{- end }}
+
+{{/* The policy file; empty where nothing is restricted. */}}
+{{- define "lora-operator.config" -}}
+{{- with .Values.config }}{{ toYaml . }}{{ end }}
+{{- end }}
+
+{{/* Binding that gives the operator a role: pass a dictionary with root, kind, name and, for a Role, namespace. */}}
+{{- define "lora-operator.binding" -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ .kind }}Binding
+metadata:
+  name: {{ .name }}
+  {{- with .namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "lora-operator.labels" (list .root) | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ .kind }}
+  name: {{ .name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "lora-operator.serviceAccountName" .root }}
+    namespace: {{ .root.Release.Namespace }}
+{{- end }}
+
+{{/* Role with rules from a generated file: pass a dictionary as above, and file; labels are optional. */}}
+{{- define "lora-operator.role" -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ .kind }}
+metadata:
+  name: {{ .name }}
+  {{- with .namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "lora-operator.labels" (list .root (.labels | default dict)) | nindent 4 }}
+rules:
+  {{- .root.Files.Get .file | fromYamlArray | toYaml | nindent 2 }}
+{{- end }}

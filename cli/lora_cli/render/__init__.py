@@ -1,0 +1,1 @@
+"""Values to text: tables, curves, screens and log lines. Pure: no clock, no terminal, no cluster."""

@@ -1,0 +1,3 @@
+-- Stops the job after a checkpoint.
+obj.spec.suspend = true
+return obj

@@ -1,0 +1,30 @@
+"""The operator of the cluster as a Helm release while these tests run; afterwards it is as `make deploy` left it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.install.release import Release, deploy, previous_chart
+from support.helm import Helm, find_helm
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Return Helm; it is built the first time."""
+    return Helm(find_helm(), tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture(scope="module")
+def previous(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the chart in an earlier version."""
+    return previous_chart(helm, tmp_path_factory.mktemp("charts"))
+
+
+@pytest.fixture(scope="module")
+def release(helm: Helm) -> Iterator[Release]:
+    """Return the release that serves the whole cluster. Each test installs what it needs."""
+    found = Release(helm)
+    yield found
+    found.uninstall()
+    deploy()

@@ -1,0 +1,158 @@
+"""`why` of a LoRAJob: what is seen, and the sentence that it comes to."""
+
+from datetime import timedelta
+
+import pytest
+
+from lora_api.messages import TerminationMessage
+from lora_cli.explain.job import decide, explain_job
+from lora_cli.explain.snapshot import Snapshot, Standing
+from lora_cli.render.why import why_lines
+from unit.cli.golden_text import assert_golden
+from unit.cli.objects import (
+    NOW,
+    at,
+    condition,
+    ended,
+    event,
+    failed,
+    job,
+    pod,
+    snapshot,
+    succeeded,
+    training,
+    unseen,
+    waiting,
+    work,
+)
+
+DONE, RUNNING, WAITING, TROUBLE = Standing
+STARTING = job(condition("PreflightPassed"), condition("Running", "False", "WaitingForPod", "Pod x starts"))
+NO_NODE = pod(node="", conditions=[{"type": "PodScheduled", "status": "False", "message": "0/2 nodes: 2 no gpu"}])
+BAD_DATA = TerminationMessage(reason="BadData", message="row 7 has no messages", hint="correct row 7")
+SECRET_LOST = 'secret "s3-keys" not found'
+QUOTA = 'pods "bot" is forbidden: exceeded quota: gpus'
+QUEUED = condition("Admitted", "False", "Queued", "couldn't assign flavors: insufficient quota for nvidia.com/gpu")
+STALL = {"reason": "SecretNotFound", "message": 'Secret "s3-keys" does not exist', "hint": "create it"}
+COMPLETE = {"type": "Complete", "status": "True", "lastTransitionTime": at(10)}
+
+
+@pytest.mark.parametrize(
+    ("seen", "standing", "reason", "words"),
+    [
+        (
+            snapshot(unseen(10)),
+            TROUBLE,
+            "OperatorSilent",
+            "has not seen the object for 10m, so it does not seem to run",
+        ),
+        (snapshot(unseen(0.1)), WAITING, "Accepted", "has not looked at the object yet, which was made 6s ago"),
+        (snapshot(job(meta={"generation": 2})), TROUBLE, "OperatorSilent", "has not seen the last change"),
+        (
+            snapshot(STARTING, jobs=[work(COMPLETE)]),
+            TROUBLE,
+            "OperatorSilent",
+            "Job bot-1-train has ended, and the operator has not noticed",
+        ),
+        (snapshot(STARTING, NO_NODE), WAITING, "Unschedulable", "No node takes pod bot-1-train-x: 0/2 nodes: 2 no gpu"),
+        (
+            snapshot(STARTING, waiting("ImagePullBackOff", "registry: no such tag")),
+            TROUBLE,
+            "ImagePullFailed",
+            "cannot pull its image: registry: no such tag",
+        ),
+        (
+            snapshot(STARTING, waiting("CreateContainerConfigError", SECRET_LOST)),
+            TROUBLE,
+            "SecretNotFound",
+            SECRET_LOST,
+        ),
+        (
+            snapshot(job(condition("Stalled", reason="SecretNotFound"), failure=STALL)),
+            TROUBLE,
+            "SecretNotFound",
+            'The job waits for you: Secret "s3-keys" does not exist',
+        ),
+        (snapshot(STARTING, ended(137, reason="OOMKilled")), TROUBLE, "OutOfMemory", "used more memory than its limit"),
+        (snapshot(STARTING, ended(65, BAD_DATA)), TROUBLE, "BadData", "failed: row 7 has no messages"),
+        (snapshot(STARTING, ended(69)), WAITING, "ServiceUnavailable", "it ended with code 69 and left no message"),
+        (snapshot(STARTING, ended(75)), WAITING, "Interrupted", "was taken away"),
+        (snapshot(job(QUEUED)), WAITING, "Queued", "insufficient quota for nvidia.com/gpu"),
+        (snapshot(job(spec={"suspend": True})), WAITING, "SuspendedByUser", "spec.suspend keeps the job without pods"),
+        (
+            snapshot(failed("InputNotFound", "spec.dataset.train.uri: no such bucket", "correct it", 66)),
+            TROUBLE,
+            "InputNotFound",
+            "Run 1 has failed: spec.dataset.train.uri: no such bucket",
+        ),
+        (snapshot(failed("Diverged", "the loss is NaN at step 12", "lower it", 80)), TROUBLE, "Diverged", "is NaN"),
+        (
+            snapshot(failed("TrainingStalled", "no step for 1800 s", "read it", 82)),
+            TROUBLE,
+            "TrainingStalled",
+            "1800 s",
+        ),
+        (
+            snapshot(STARTING, jobs=[work()], events=[event("Job", "bot-1-train", "FailedCreate", QUOTA)]),
+            TROUBLE,
+            "PodRefused",
+            f"The cluster refuses the pod: {QUOTA}",
+        ),
+        (
+            snapshot(STARTING, pod(), events=[event("Pod", "bot-1-train-x", "FailedMount", "volume bases: not found")]),
+            WAITING,
+            "WaitingForPod",
+            "does not start on node node-1: volume bases: not found",
+        ),
+        (snapshot(training()), RUNNING, "Training", "The job trains, step 60 of 118, and nothing holds it up"),
+        (snapshot(training(progress=None)), RUNNING, "Training", "the operator hears nothing of its progress"),
+        (snapshot(succeeded()), DONE, "AdapterPublished", "Run 1 has succeeded: the adapter is at s3://models/prefix"),
+        (snapshot(STARTING), WAITING, "WaitingForPod", "Pod x starts"),
+        (snapshot(job(meta={"deletionTimestamp": at(1)})), WAITING, "RemovingArtifacts", "is being deleted"),
+        (snapshot(job()), WAITING, "Accepted", "nothing holds it up"),
+    ],
+)
+def test_the_sentence(seen: Snapshot, standing: Standing, reason: str, words: str) -> None:
+    verdict = decide(seen)
+    assert (verdict.standing, verdict.reason) == (standing, reason)
+    assert words in verdict.sentence
+    assert "\n" not in verdict.sentence + verdict.hint
+    assert verdict.hint or standing in (DONE, RUNNING)
+
+
+def test_what_ended_the_run_counts_more_than_how_its_pods_ended() -> None:
+    document = failed("DeadlineExceeded", "The run has lasted longer than 60 s", "raise it")
+    assert decide(snapshot(document, ended(75))).reason == "DeadlineExceeded"
+
+
+def test_the_operators_own_words_on_a_pod_are_used_since_it_knows_the_spec() -> None:
+    said = {"reason": "Unschedulable", "message": "Pod x waits: gpu is short", "hint": "lower spec.resources.gpus"}
+    document = job(condition("Scheduled", "False", "Unschedulable"), failure=said)
+    verdict = decide(snapshot(document, NO_NODE))
+    assert (verdict.sentence, verdict.hint) == (said["message"], said["hint"])
+
+
+def test_an_operator_that_has_just_not_noticed_is_given_a_minute() -> None:
+    fresh = COMPLETE | {"lastTransitionTime": (NOW - timedelta(seconds=5)).isoformat()}
+    assert decide(snapshot(STARTING, jobs=[work(fresh)])).reason == "WaitingForPod"
+
+
+def test_the_preflight_that_passed_is_no_end_to_notice() -> None:
+    assert decide(snapshot(training(), jobs=[work(COMPLETE, stage="preflight")])).reason != "Accepted"
+
+
+def test_a_status_of_a_newer_operator_is_still_explained() -> None:
+    document = training(phase="Dreaming", lossCurve=[{"step": "many"}])
+    assert decide(snapshot(document)).reason == "Training"
+
+
+def test_everything_it_was_read_from_stands_before_the_sentence() -> None:
+    seen = snapshot(
+        job(condition("PreflightPassed", reason="PreflightSucceeded"), condition("Running", "False", "Retrying")),
+        ended(137, reason="OOMKilled"),
+        jobs=[work(COMPLETE, stage="preflight"), work()],
+        events=[event("Job", "bot-1-train", "SuccessfulCreate", "Created pod: bot-1-train-x")],
+        log=["03:59:01 step loss=1.25"],
+        unread=["you may not list events in namespace team-a"],
+    )
+    assert_golden("why-job", why_lines(explain_job(seen)))
