@@ -230,8 +230,8 @@ def rolling() -> Document:
         "compatibility": SERVABLE[:2],
         "pods": [
             pod("chat-7d9f6b5c4-zz91q", "Downloading", OLDER_DIGEST, "Loading", "12 of 19 MiB are here"),
-            pod("chat-7d9f6b5c4-k2x8p", "Loaded", DIGEST),
-            pod("chat-7d9f6b5c4-m4nfw", "Loaded", DIGEST),
+            pod("chat-7d9f6b5c4-k2x8p", "Served", DIGEST),
+            pod("chat-7d9f6b5c4-m4nfw", "Served", DIGEST),
         ],
     }
 

@@ -5,8 +5,9 @@ import * as format from "./format.js";
 
 const TONES = {
   Running: "active", Preflight: "active", Progressing: "active", Rolling: "active", Canary: "active", Loading: "active",
-  Succeeded: "good", Ready: "good", Loaded: "good", Serving: "good", Done: "good", Servable: "good", True: "good",
-  Failed: "bad", Stalled: "bad", Degraded: "bad", Rejected: "bad", "Not servable": "bad", Unreachable: "bad",
+  Downloading: "active", OnDisk: "active", Unloading: "active",
+  Succeeded: "good", Ready: "good", Served: "good", Loaded: "good", Serving: "good", Done: "good", Servable: "good", True: "good",
+  Failed: "bad", Stalled: "bad", Degraded: "bad", Rejected: "bad", "Not servable": "bad", Unreachable: "bad", NotInjected: "bad",
 };
 
 /** Return a word with the colour of its meaning; the word alone says it all. */
