@@ -232,8 +232,8 @@ def test_one_that_never_comes_blocks_nobody(tell: Callable[..., None]) -> None:
         async with pod.running():
             for each in names:
                 await serve(pod, each, each.encode())
-            assert pod.adapter("stuck").state is AdapterState.DOWNLOADING  # type: ignore[union-attr]
-            assert pod.fetcher.most_running == 2
+            await pod.until("one is on its way", lambda: pod.adapter("stuck").state is AdapterState.DOWNLOADING)  # type: ignore[union-attr]
+            await pod.until("another tries beside it", lambda: pod.fetcher.most_running == 2)
             assert pod.driver.most_running == 1
             assert not pod.status().ready
             pod.desire(*(wish(each, each.encode()) for each in names))
