@@ -56,8 +56,19 @@ unit: setup ## Run the unit tests: no I/O, seconds
 	$(BIN)/pytest tests/unit
 
 .PHONY: integration
-integration: setup cluster-up ## Run the integration tests: real API server, real S3
-	$(WITH_CLUSTER) $(BIN)/pytest tests/integration
+integration: setup cluster-up ## Run the integration tests: real API server, real S3; three groups side by side
+	+$(MAKE) --no-print-directory --jobs=3 --output-sync=target integration-operator integration-serving integration-trainer
+
+# Mostly waiting, so they share two cores well. Each group brings its own API servers; the chart's tests need Helm.
+OPERATOR := $(filter-out %/test_inference_pods.py %/test_webhook.py, \
+	$(filter-out $(wildcard tests/integration/operator/test_delivery*.py),$(wildcard tests/integration/operator/test_*.py)))
+OTHERS := tests/integration/trainer tests/integration/chart
+integration-operator: TESTS = $(OPERATOR)
+integration-serving: TESTS = tests/integration $(addprefix --ignore=,$(OPERATOR) $(OTHERS))
+integration-trainer: TESTS = tests/integration/trainer
+.PHONY: integration-operator integration-serving integration-trainer
+integration-operator integration-serving integration-trainer:
+	$(WITH_CLUSTER) $(BIN)/pytest --durations=15 --durations-min=5 $(TESTS)
 
 .PHONY: browser
 browser: setup ## Run the tests of the dashboard in Debian's chromium, which root gets installed
@@ -74,7 +85,8 @@ e2e-serving: setup cluster-up images engine-image deploy ## Run the end-to-end t
 	$(WITH_CLUSTER) $(BIN)/pytest tests/e2e/serving -m vllm -s
 
 .PHONY: e2e-install
-e2e-install: setup cluster-up images deploy ## Install, upgrade, roll back and uninstall the Helm chart; takes 10 minutes
+e2e-install: setup cluster-up images deploy ## Test the Helm chart: render, install, upgrade, roll back, uninstall; 15 minutes
+	$(WITH_CLUSTER) $(BIN)/pytest tests/integration/chart
 	$(WITH_CLUSTER) $(BIN)/pytest tests/e2e/install -m install
 
 .PHONY: chaos
