@@ -60,11 +60,11 @@ integration: setup cluster-up ## Run the integration tests: real API server, rea
 	+$(MAKE) --no-print-directory --jobs=3 --output-sync=target integration-operator integration-serving integration-trainer
 
 # Mostly waiting, so they share two cores well. Each group brings its own API servers; the chart's tests need Helm.
-OPERATOR := $(filter-out %/test_inference_pods.py %/test_webhook.py, \
-	$(filter-out $(wildcard tests/integration/operator/test_delivery*.py),$(wildcard tests/integration/operator/test_*.py)))
-OTHERS := tests/integration/trainer tests/integration/chart
-integration-operator: TESTS = $(OPERATOR)
-integration-serving: TESTS = tests/integration $(addprefix --ignore=,$(OPERATOR) $(OTHERS))
+SERVING := $(wildcard tests/integration/operator/test_delivery*.py) \
+	tests/integration/operator/test_inference_pods.py tests/integration/operator/test_webhook.py
+OTHERS := $(SERVING) tests/integration/trainer tests/integration/chart
+integration-operator: TESTS = tests/integration $(addprefix --ignore=,$(OTHERS))
+integration-serving: TESTS = $(SERVING)
 integration-trainer: TESTS = tests/integration/trainer
 .PHONY: integration-operator integration-serving integration-trainer
 integration-operator integration-serving integration-trainer:
