@@ -200,7 +200,7 @@ def test_a_labelled_pod_gets_its_agent_and_no_token_in_it(cluster: Objects) -> N
     made = cluster.create(pod())
     agent, engine = container_of(made, "lora-agent"), container_of(made, "engine")
     assert (agent["image"], agent["restartPolicy"]) == (AGENT_IMAGE, "Always")
-    assert engine["args"] == ["--model=base", "--enable-lora", "--max-lora-rank", "64", "--max-loras", "1"]
+    assert engine["args"] == ["--model=base", "--enable-lora", "--max-lora-rank", "64", "--max-loras", "2"]
 
     (token,) = (each["name"] for each in made["spec"]["volumes"] if "projected" in each)
     mounts = {each["mountPath"]: each["name"] for each in agent["volumeMounts"]}
