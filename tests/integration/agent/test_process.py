@@ -240,8 +240,9 @@ def test_the_pages_answer_while_files_are_hashed(agent: AgentProcess) -> None:
     waited = []
     while not agent.status().desired_digest:
         began = time.monotonic()
-        assert agent.page("/started")[0] == 503
+        code = agent.page("/started")[0]
         waited.append(time.monotonic() - began)
+        assert code == 503 or agent.status().desired_digest, "nothing is trusted before it is hashed"
     assert waited, "the pages answer before everything is hashed"
     assert max(waited) < 2, "some milliseconds"
     wait_for("it is trusted", lambda: agent.page("/started")[0] == 200)
