@@ -1,10 +1,9 @@
 """What a user may want of a job while it runs: stop it, go on, let it use two pods, let it go with all that it made."""
 
-import json
 from typing import Any
 
 from demo.kubectl import condition, get, kubectl
-from support.lorajobs import LoRAJobs
+from support.lorajobs import LoRAJobs, resumed_steps
 from support.wait import wait_for
 
 STEPS = {"maxSteps": 12, "effectiveBatchSize": 4, "checkpoint": {"every": 2}}
@@ -38,9 +37,7 @@ def test_a_suspended_job_goes_on_from_its_checkpoint(s3: Any, jobs: LoRAJobs) ->
     status = jobs.wait_for(name, "Succeeded")["status"]
     assert status["run"] == 1
     assert (status["attempts"]["failures"], status["attempts"]["disruptions"]) == (0, 0)
-    resumed = [each["step"] for each in log_of(s3, status, name) if each["message"] == "going on from a checkpoint"]
-    assert resumed
-    assert resumed[-1] >= 2
+    assert resumed_steps(s3, status)[-1] >= 2
     assert [each["step"] for each in status["lossCurve"]] == sorted(each["step"] for each in status["lossCurve"])
 
 
@@ -57,13 +54,6 @@ def test_a_job_that_is_deleted_takes_its_artifacts_along(s3: Any, jobs: LoRAJobs
     kubectl("-n", jobs.namespace, "delete", "lorajob", name, "--timeout=150s")
     assert keys(s3, bucket, folder) == []
     assert get(jobs.namespace, "loraadapter", name) is None
-
-
-def log_of(s3: Any, status: Any, name: str) -> list[Any]:
-    """Return the lines of the first run's log; a status may have missed what a short pod said."""
-    bucket, _, rest = status["adapter"]["uri"].removeprefix("s3://").partition("/")
-    key = f"{rest.partition(f'/{name}/')[0]}/{name}/runs/1/log.jsonl"
-    return [json.loads(line) for line in s3.get_object(Bucket=bucket, Key=key)["Body"].read().splitlines()]
 
 
 def keys(s3: Any, bucket: str, prefix: str) -> list[str]:

@@ -1,5 +1,6 @@
 """LoRAJobs as an end-to-end test sees them: applied with kubectl, followed until a condition holds."""
 
+import json
 from typing import Any
 
 import yaml
@@ -63,3 +64,14 @@ class LoRAJobs:
     def _with_condition(self, name: str, types: set[str]) -> dict[str, Any] | None:
         job = self.get(name)
         return job if any(condition(job, each).get("status") == "True" for each in types) else None
+
+
+def resumed_steps(s3: Any, status: Any) -> list[int]:
+    """Return the steps from which the first run of a job that is done went on, by its log.
+
+    The status may have missed what a short pod said.
+    """
+    bucket, _, key = status["adapter"]["uri"].removeprefix("s3://").partition("/")
+    log = s3.get_object(Bucket=bucket, Key=f"{key.rpartition('/adapters/')[0]}/runs/1/log.jsonl")["Body"].read()
+    lines = map(json.loads, log.splitlines())
+    return [each["step"] for each in lines if each["message"] == "going on from a checkpoint"]
