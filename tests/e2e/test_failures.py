@@ -356,7 +356,7 @@ def test_a_missing_secret_heals_when_it_is_made(jobs: LoRAJobs) -> None:
 
 
 def test_a_pod_that_a_user_deletes_is_a_disruption_and_the_run_goes_on(s3: Any, jobs: LoRAJobs) -> None:
-    training = {"maxSteps": 10, "effectiveBatchSize": 4}
+    training = {"maxSteps": 14, "effectiveBatchSize": 16}
     name = jobs.apply(jobs.sample("interrupted", training=training, **NO_PREFLIGHT))
     wait_for(
         "a finished step", lambda: jobs.get(name).get("status", {}).get("progress", {}).get("step"), seconds=SECONDS

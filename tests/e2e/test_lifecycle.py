@@ -6,7 +6,8 @@ from demo.kubectl import condition, get, kubectl
 from support.lorajobs import LoRAJobs, resumed_steps
 from support.wait import wait_for
 
-STEPS = {"maxSteps": 12, "effectiveBatchSize": 4, "checkpoint": {"every": 2}}
+STEPS = {"maxSteps": 20, "effectiveBatchSize": 16, "checkpoint": {"every": 2}}
+"""Long enough on a fast machine: the status tells of a step up to 15 s after it."""
 
 
 def patch(jobs: LoRAJobs, name: str, change: str) -> None:
