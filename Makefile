@@ -73,7 +73,8 @@ integration-operator integration-serving integration-trainer:
 .PHONY: browser
 browser: setup ## Run the tests of the dashboard in Debian's chromium, which root gets installed
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || { \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
+		|| echo "browser: chromium could not be installed, so its tests are skipped"
 	$(BIN)/pytest tests/browser
 
 .PHONY: e2e
