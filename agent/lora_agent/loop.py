@@ -7,7 +7,7 @@ status can be read at any moment. No fault of one adapter stops the others, and 
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lora_agent import logs
 from lora_agent.decide import (
@@ -27,9 +27,10 @@ from lora_agent.decide import (
 )
 from lora_agent.desired import DesiredFile, DesiredView
 from lora_agent.gate import PATIENCE_SECONDS, Standing, is_ready, is_started, still_waited
+from lora_agent.jobs import Job, is_same_work
 from lora_agent.memory import Loaded, Memory, MemoryFile
-from lora_agent.reporting import Activity, Leaving, leaving_report, report_of, standing_of
-from lora_agent.slot import Slot, delay, engine_returned, observed, origin, revised
+from lora_agent.reporting import Activity, Leaving, leaving_report, report_of, standing_of, summary
+from lora_agent.slot import Slot, delay, engine_returned, observed, revised
 from lora_agent.transfer.protocol import StoreRecord
 from lora_agent.work import Change, Tools, Worker, fault_from
 from lora_api.delivery import AdapterState, AgentAdapter, AgentStatus, DesiredAdapter
@@ -45,16 +46,6 @@ _END_SECONDS = 0.5
 _SETTLED = {AdapterState.SERVED, AdapterState.FAILED}
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What is being done for one adapter."""
-
-    activity: Activity
-    task: asyncio.Task[None]
-    slot: Slot
-    """As it was at the start."""
-
-
 class Agent:
     """The state of the pod's adapters, and what is under way."""
 
@@ -68,7 +59,7 @@ class Agent:
         self._actions: dict[str, Action] = {}
         self._leaving: dict[str, Leaving] = {}
         self._give_back_at: dict[str, float] = {}
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[str, Job] = {}
         self._call: asyncio.Task[None] | None = None
         """The one task that may talk to the engine."""
         self._last_look = -_IDLE_LOOK_SECONDS
@@ -168,7 +159,7 @@ class Agent:
     def _drop_outdated_downloads(self) -> None:
         for name, job in self._jobs.items():
             slot = self._slots.get(name)
-            if job.activity is Activity.DOWNLOADING and (slot is None or not _same_work(job, slot)):
+            if job.activity is Activity.DOWNLOADING and (slot is None or not is_same_work(job, slot)):
                 job.task.cancel()
 
     # What the engine shows.
@@ -244,7 +235,7 @@ class Agent:
 
     def _start_job(self, name: str, activity: Activity, work: Coroutine[object, object, Change]) -> None:
         task = asyncio.create_task(self._do(name, work))
-        self._jobs[name] = _Job(activity, task, self._slots[name])
+        self._jobs[name] = Job(activity, task, self._slots[name])
         task.add_done_callback(lambda _: self._finish(name))
 
     async def _do(self, name: str, work: Coroutine[object, object, Change]) -> None:
@@ -312,10 +303,10 @@ class Agent:
             fault = fault_from(error)
             logs.warn("not given back", served_name=served_name, reason=fault.reason, why=fault.message)
 
-    def _change(self, name: str, job: _Job, change: Change) -> None:
+    def _change(self, name: str, job: Job, change: Change) -> None:
         """Change a slot, if what the job was started for is still what is wanted."""
         slot = self._slots.get(name)
-        if slot is not None and _same_work(job, slot):
+        if slot is not None and is_same_work(job, slot):
             self._slots[name] = change(slot)
 
     def _departing(self) -> list[str]:
@@ -396,26 +387,8 @@ class Agent:
         reports = {(each.name, each.served_name): each for each in reported}
         for key, report in reports.items():
             before = self._reported.get(key)
-            if before is None or _summary(before) != _summary(report):
-                logs.info("adapter", **_summary(report))
+            if before is None or summary(before) != summary(report):
+                logs.info("adapter", **summary(report))
         for name, served_name in self._reported.keys() - reports.keys():
             logs.info("adapter gone", name=name, served_name=served_name)
         self._reported = reports
-
-
-def _same_work(job: _Job, slot: Slot) -> bool:
-    if job.activity is Activity.DOWNLOADING:
-        return origin(slot.wanted) == origin(job.slot.wanted) and slot.target == job.slot.target
-    return slot.wanted == job.slot.wanted
-
-
-def _summary(report: AgentAdapter) -> dict[str, str]:
-    return {
-        "name": report.name,
-        "served_name": report.served_name,
-        "state": report.state,
-        "digest": report.digest,
-        "served_digest": report.served_digest,
-        "reason": report.reason,
-        "message": report.message,
-    }

@@ -126,3 +126,16 @@ def _state(
 
 def _cut(text: str) -> str:
     return text if len(text) <= _MESSAGE_CHARACTERS else text[: _MESSAGE_CHARACTERS - 1] + "…"
+
+
+def summary(report: AgentAdapter) -> dict[str, str]:
+    """Return what the log says of one adapter."""
+    return {
+        "name": report.name,
+        "served_name": report.served_name,
+        "state": report.state,
+        "digest": report.digest,
+        "served_digest": report.served_digest,
+        "reason": report.reason,
+        "message": report.message,
+    }
