@@ -59,11 +59,6 @@ class InferencePods:
         """Whether all pods are known that there were at the start."""
         return all(each.synced.is_set() for each in self._reflectors)
 
-    async def wait_synced(self) -> None:
-        """Wait until all pods are known that there were at the start."""
-        for each in self._reflectors:
-            await each.synced.wait()
-
     @property
     def blind_seconds(self) -> float:
         """Seconds for which the longest blind watch has asked in vain; 0 while all are open."""

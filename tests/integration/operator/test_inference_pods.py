@@ -96,8 +96,7 @@ async def watching(
     task = asyncio.create_task(pods.run())
     try:
         async with asyncio.timeout(DEADLINE):
-            await pods.wait_synced()
-            while pods.blind_seconds:  # the watch that follows the list
+            while not pods.synced or pods.blind_seconds:  # the list, and the watch that follows it
                 await asyncio.sleep(0.01)
         yield pods, changes
     finally:
