@@ -11,13 +11,12 @@ lock() {
         --no-emit-index-url --no-annotate --no-header "$@"
 }
 
-for extra in operator trainer dev; do
-    more=$([ "$extra" = operator ] && echo "--extra tracing" || true)  # in the image, and imported only when asked for
-    # shellcheck disable=SC2086 - two words, or none
-    lock --extra "$extra" $more --constraints requirements/constraints.txt pyproject.toml --output-file "requirements/$extra.txt"
+# All that the tests run with; each image gets a part of it, at the same versions.
+lock --extra dev --constraints requirements/constraints.txt pyproject.toml --output-file requirements/dev.txt
+lock --extra operator --extra tracing --constraints requirements/dev.txt pyproject.toml --output-file requirements/operator.txt
+for image in agent trainer; do
+    lock --extra "$image" --constraints requirements/dev.txt pyproject.toml --output-file "requirements/$image.txt"
 done
-# The agent, at the versions that the tests run with.
-lock --extra agent --constraints requirements/dev.txt pyproject.toml --output-file requirements/agent.txt
 # Torch alone, at the versions above: it gets an image layer of its own.
 echo 'torch' | lock --constraints requirements/trainer.txt - --output-file requirements/trainer-torch.txt
 # The engine of the end-to-end tests: vLLM for CPUs, on the trainer's torch, so that both images share that layer. It asks
