@@ -114,6 +114,7 @@ class ManifestDataset(StatusModel):
     """The data that the adapter was trained on."""
 
     uri: str
+    """Of the set that is trained on; see `lora_api.request.public_uri`."""
     digest: str
     rows: int
     validation_rows: int = 0
@@ -128,6 +129,15 @@ class ManifestJob(StatusModel):
     uid: str
     run: int
     image: str = ""
+
+
+class ManifestRequest(StatusModel):
+    """What was asked for, see `lora_api.request`: enough to ask for it again."""
+
+    spec: dict[str, Any]
+    """Fields of the LoRAJob's spec that decide the result, with defaults written out and keys in order."""
+    withheld: list[str] = []
+    """Fields that are missing in it, or lack a part, because they may be secret, such as `dataset.train.uri`."""
 
 
 class GoldenSample(StatusModel):
@@ -165,6 +175,8 @@ class Manifest(StatusModel):
     """LoRA settings of the spec, defaults written out."""
     training: dict[str, Any]
     """Training settings as they were used."""
+    request: ManifestRequest | None = None
+    """None in manifests of trainers that did not record it. It describes, and is not part of the digest."""
     metrics: dict[str, float]
     seed: int
     step: int

@@ -21,7 +21,7 @@ _NAMES: dict[str, tuple[Resource, ...]] = {
     "reproduce": (LORAADAPTERS,),
 }
 """Commands that take a name, and of what."""
-_FILE_OPTIONS = ("--filename", "--kubeconfig", "--work", "--file")
+_FILE_OPTIONS = ("--filename", "--kubeconfig", "--work", "--file", "--operator-config")
 
 
 def complete(parser: Parser, words: Sequence[str], names: AskNames) -> tuple[list[str], int]:

@@ -1,28 +1,33 @@
-"""The LoRAJob that would train an adapter again, from what its manifest and report say: pure.
+"""The LoRAJob that would train an adapter again, from what its manifest says: pure.
 
-The manifest does not hold the spec itself. What it does not say (the share set aside for validation, task and
-objective) is tried in the few ways that fit its numbers, and the digest of the spec in report.json proves which it was.
+The manifest holds the request and what it turned out to mean. Those of earlier trainers lack the request; then it is
+guessed. What no manifest holds (secrets, storage, where and how pods run) is left out and named, never made up.
 """
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from pydantic import ValidationError
 
-from lora_api.artifacts import Manifest
+from lora_api.artifacts import ArtifactLayout, Manifest, ManifestRequest
 from lora_api.lorajob import LoRAJobSpec
 from lora_api.names import API_VERSION
+from lora_api.request import REQUEST_FIELDS
+from lora_cli.faults import faults
+from lora_cli.guessed_spec import UNKNOWN_OUTPUT, Document, guess
 
-Document = dict[str, Any]
-_NOT_A_SETTING = ("plan", "quantization")
-_TASKS = {
-    "CAUSAL_LM": "CausalLM",
-    "SEQ_CLS": "SequenceClassification",
-    "TOKEN_CLS": "TokenClassification",
-    "SEQ_2_SEQ_LM": "Seq2SeqLM",
-}
-_DIGITS = (1, 2, 3, 4)
+
+class Origin(StrEnum):
+    """Where the spec comes from, and so how sure it is that it is the one that was trained."""
+
+    REQUEST = "Request"
+    """The manifest holds it."""
+    REPORT = "Report"
+    """It was guessed, and the digest in the report of the run proves it."""
+    GUESS = "Guess"
 
 
 @dataclass(frozen=True)
@@ -31,119 +36,136 @@ class Reproduction:
 
     document: Document
     notes: list[str]
-    proved: bool
-    """Whether the digest says that the spec is the one that was trained."""
+    """One line each; what has to be looked at begins with CHECK."""
+    origin: Origin
 
 
 def reproduce(
-    manifest: Manifest, uri: str, task_type: str = "", report: Document | None = None, storage: Document | None = None
+    manifest: Manifest,
+    uri: str,
+    task_type: str = "",
+    report: Document | None = None,
+    storage: Document | None = None,
+    versions: Mapping[str, str] | None = None,
 ) -> Reproduction:
-    """Return the LoRAJob. `uri` is the adapter's folder, `task_type` that of its adapter_config.json."""
-    report = report or {}
-    wanted = report.get("specDigest")
-    fitting = (each for each in _candidates(manifest, uri, task_type, report) if wanted and _digest(each) == wanted)
-    proved = next(fitting, None)
-    spec = proved or next(_candidates(manifest, uri, task_type, report))
-    spec |= _fixed_revision(manifest) | ({"storage": storage} if storage else {})
+    """Return the LoRAJob.
+
+    `uri` is the adapter's folder and `storage` how it is read. `task_type` (of adapter_config.json) and `report` (the
+    run's report.json) help to guess. `versions` are those of the libraries here, by the names in the manifest.
+    """
+    if manifest.request is not None:
+        spec, origin = _requested(manifest.request), Origin.REQUEST
+        checks = _checks_of_request(manifest, manifest.request, spec, uri)
+    else:
+        spec, proved = guess(manifest, uri, task_type, report or {})
+        origin = Origin.REPORT if proved else Origin.GUESS
+        checks = _checks_of_guess(manifest, spec, proved=proved)
+    notes = [*_facts(manifest), *checks, *_checks_of_places(spec), *_checks_of_libraries(manifest, versions or {})]
     job = manifest.job
     document = {
         "apiVersion": API_VERSION,
         "kind": "LoRAJob",
         "metadata": {"name": job.name, "namespace": job.namespace},
-        "spec": spec,
+        "spec": _pinned(manifest, spec) | ({"storage": storage} if storage else {}),
     }
-    return Reproduction(document, _notes(manifest, spec, proved=proved is not None), proved is not None)
+    return Reproduction(document, notes, origin)
 
 
-def _candidates(manifest: Manifest, uri: str, task_type: str, report: Document) -> Iterator[Document]:
-    """Yield the specs that fit what is known, the likeliest first."""
-    for validation in _validations(manifest, report):
-        for revision in ("main", manifest.base_model.revision):
-            spec = _spec(manifest, uri, task_type, report)
-            spec["dataset"] |= {"validation": validation} if validation else {}
-            if revision != "main":
-                spec["baseModel"]["revision"] = revision
-            yield spec
+def _requested(request: ManifestRequest) -> Document:
+    """Return the spec of the request: of a manifest that was tampered with, nothing that decides no result."""
+    return copy.deepcopy({name: value for name, value in request.spec.items() if name in REQUEST_FIELDS})
 
 
-def _spec(manifest: Manifest, uri: str, task_type: str, report: Document) -> Document:
-    quantization = manifest.training.get("quantization")
-    train = _train(manifest, report)
-    dpo = "rewardAccuracy" in manifest.metrics
-    return {
-        "task": _TASKS.get(task_type, "CausalLM"),
-        **({"objective": "DPO"} if dpo else {}),
-        "baseModel": {"uri": manifest.base_model.uri},
-        "dataset": {"train": train},
-        "output": {"uri": _output(manifest, uri)},
-        "lora": manifest.lora,
-        **({"quantization": quantization} if quantization else {}),
-        "training": {name: value for name, value in manifest.training.items() if name not in _NOT_A_SETTING}
-        | {"seed": manifest.seed},
-    }
-
-
-def _train(manifest: Manifest, report: Document) -> Document:
-    sets = (report.get("data") or {}).get("sets") or []
-    weight = next((each.get("weight") for each in sets if each.get("uri") == manifest.dataset.uri), None)
-    return {"uri": manifest.dataset.uri} | ({"weight": weight} if weight not in (None, 1, 1.0) else {})
-
-
-def _validations(manifest: Manifest, report: Document) -> list[Document | None]:
-    """Return what the validation may have been: another set of the report, or a round share of the rows."""
-    aside = manifest.dataset.validation_rows
-    if not aside:
-        return [None]
-    sets = (report.get("data") or {}).get("sets") or []
-    others: list[Document | None] = [{"uri": each["uri"]} for each in sets[1:] if each.get("uri")]
-    return others + [{"fraction": each} for each in _shares(aside, aside + manifest.dataset.rows)]
-
-
-def _shares(aside: int, rows: int) -> list[float]:
-    """Return the round shares that set aside about so many rows, the best first: nearest, then with fewest digits."""
-    share = aside / rows
-    near = [(digits, round(share + step * 10**-digits, digits)) for digits in _DIGITS for step in (0, 1, -1)]
-    ranked = sorted((abs(round(rows * each) - aside), digits, each) for digits, each in near if 0 < each < 1)
-    return list(dict.fromkeys(each for _, _, each in ranked))
-
-
-def _output(manifest: Manifest, uri: str) -> str:
-    job = manifest.job
-    root, found, _ = uri.rpartition(f"/{job.namespace}/{job.name}/")
-    if not found:
-        return "s3://CHANGE-ME"
-    return root if "://" in root else f"file://{root}"
-
-
-def _fixed_revision(manifest: Manifest) -> Document:
-    """Return the base as it was: a hub model at its commit. A folder has no revisions to ask for."""
+def _pinned(manifest: Manifest, spec: Document) -> Document:
+    """Return the spec with the base as it was: a hub model at its commit. A folder has no revisions to ask for."""
     base = manifest.base_model
-    pinned = {"revision": base.revision} if base.uri.startswith("hf://") else {}
-    return {"baseModel": {"uri": base.uri} | pinned}
+    if not base.uri.startswith("hf://"):
+        return spec
+    asked = spec.get("baseModel")
+    return spec | {"baseModel": (asked if isinstance(asked, dict) else {}) | {"revision": base.revision}}
 
 
-def _digest(spec: Document) -> str | None:
+def _facts(manifest: Manifest) -> Iterator[str]:
+    job = manifest.job
+    yield f"trains {manifest.digest} again: run {job.run} of {job.namespace}/{job.name}"
+    yield f"base revision {manifest.base_model.revision}, data {manifest.dataset.digest}, {manifest.dataset.rows} rows"
+    yield "versions: " + ", ".join(f"{name} {value}" for name, value in sorted(manifest.versions.items()))
+    yield "the same digest can be expected on a CPU only; GPUs round differently from run to run"
+
+
+def _checks_of_request(manifest: Manifest, request: ManifestRequest, spec: Document, uri: str) -> Iterator[str]:
+    yield "the settings are those that were asked for, with the defaults of then: the manifest holds the request"
+    yield "add storage, scheduling and pod as your cluster needs them: they are not in it"
+    for field in request.withheld:
+        yield f"CHECK {field}: {_withheld(field)}"
+    for name in sorted(request.spec.keys() - REQUEST_FIELDS):
+        yield f"CHECK {name}: left out: this kubectl-lora does not know it as a field that decides the result"
+    for fault in _faults(spec):
+        yield f"CHECK {fault}"
+    output = spec.get("output")
+    asked = output.get("uri") if isinstance(output, dict) else None
+    if isinstance(asked, str) and uri.startswith("s3://") and uri.rstrip("/") != _place(manifest, asked):
+        yield f"CHECK output.uri: the adapter lies in {uri}, and its job did not put it there"
+
+
+def _withheld(field: str) -> str:
+    if field.endswith("SecretRef"):
+        return "a Secret was named, and the manifest names none: name yours, if the model is gated"
+    return "only a part is kept, as the rest of the URL may be secret: write all of it"
+
+
+def _faults(spec: Document) -> list[str]:
+    """Return what is wrong with the spec, if a trainer of another version wrote it."""
     try:
-        return LoRAJobSpec.model_validate(spec).result_digest()
-    except ValidationError:
-        return None
+        LoRAJobSpec.model_validate(spec)
+    except ValidationError as error:
+        return faults(error)
+    return []
 
 
-def _notes(manifest: Manifest, spec: Document, *, proved: bool) -> list[str]:
-    notes = [
-        f"trains {manifest.digest} again: run {manifest.job.run} of {manifest.job.namespace}/{manifest.job.name}",
-        f"base revision {manifest.base_model.revision}, data {manifest.dataset.digest}, {manifest.dataset.rows} rows",
-        "versions: " + ", ".join(f"{name} {value}" for name, value in sorted(manifest.versions.items())),
-        f"image: {manifest.job.image}" if manifest.job.image else "",
-        "the same digest can be expected on a CPU only; GPUs round differently from run to run",
-    ]
+def _place(manifest: Manifest, output: str) -> str:
+    job = manifest.job
+    layout = ArtifactLayout(output_uri=output, namespace=job.namespace, name=job.name, run=job.run)
+    return layout.adapter(manifest.digest)
+
+
+def _checks_of_guess(manifest: Manifest, spec: Document, *, proved: bool) -> Iterator[str]:
+    yield "the manifest is of an earlier trainer and holds no request: what it leaves open is guessed as the default"
     if proved:
-        notes.append("the digest of the spec in report.json proves that this is what was trained")
+        yield "the digest of the spec in report.json proves that this is what was trained"
     elif "validation" in spec["dataset"]:
-        notes.append(f"CHECK dataset.validation: the manifest says only that {manifest.dataset.validation_rows} rows")
-        notes.append("  were set aside; and dataset.mixture, columns and evaluation, of which it says nothing")
+        yield f"CHECK dataset.validation: the manifest says only that {manifest.dataset.validation_rows} rows"
+        yield "  were set aside; and dataset.mixture, columns and evaluation, of which it says nothing"
     else:
-        notes.append("CHECK dataset.mixture, columns and evaluation: the manifest says nothing of them")
-    if spec["output"]["uri"] == "s3://CHANGE-ME":
-        notes.append("CHECK output.uri: the adapter does not lie where its job put it")
-    return [each for each in notes if each]
+        yield "CHECK dataset.mixture, columns and evaluation: the manifest says nothing of them"
+    if spec["output"]["uri"] == UNKNOWN_OUTPUT:
+        yield "CHECK output.uri: the adapter does not lie where its job put it"
+
+
+def _checks_of_places(spec: Document) -> Iterator[str]:
+    local = list(_local_fields(spec, ""))
+    if local:
+        yield f"CHECK {', '.join(local)}: file:// is a place of one machine: `run` takes it, `submit` does not"
+
+
+def _local_fields(value: Any, field: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _local_fields(each, f"{field}.{name}" if field else str(name))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _local_fields(each, f"{field}[{index}]")
+    elif isinstance(value, str) and value.startswith("file://"):
+        yield field
+
+
+def _checks_of_libraries(manifest: Manifest, here: Mapping[str, str]) -> Iterator[str]:
+    """Say what may compute otherwise. The spec names no image: one of another release may not read the job file."""
+    then = manifest.versions
+    other = [
+        f"{name} {then[name]} (here {here[name]})" for name in sorted(then) if here.get(name, then[name]) != then[name]
+    ]
+    if other:
+        yield f"CHECK versions: it was trained with {', '.join(other)}"
+    if manifest.job.image:
+        yield f"CHECK pod.image: it was trained by {manifest.job.image}; name it if the operator's default is another"

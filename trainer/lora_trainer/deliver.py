@@ -18,6 +18,7 @@ from lora_api.artifacts import (
 )
 from lora_api.lorajob import LoRAJobSpec
 from lora_api.messages import AdapterResult, Resolved
+from lora_api.request import public_uri, request_of
 from lora_api.servability import verdicts
 from lora_api.training import Task
 from lora_trainer.context import Context
@@ -71,7 +72,7 @@ def describe(
             name=base_name(spec.base_model.uri), uri=spec.base_model.uri, revision=resolved.base_revision
         ),
         dataset=ManifestDataset(
-            uri=spec.dataset.train.uri,
+            uri=public_uri(spec.dataset.train.uri),
             digest=resolved.dataset_digest,
             rows=resolved.rows,
             validation_rows=resolved.validation_rows,
@@ -80,6 +81,7 @@ def describe(
         job=ManifestJob(namespace=job.namespace, name=job.name, uid=job.uid, run=job.run, image=job.image),
         lora=spec.lora.wire(),
         training=spec.training.wire() | _quantization(spec) | {"plan": trainer.plan.wire()},
+        request=request_of(spec),
         metrics=trainer.recorder.final_metrics(trainer.published_step),
         seed=spec.training.seed,
         step=trainer.published_step,

@@ -39,7 +39,8 @@ function __kubectl_lora
   kubectl-lora __complete $words[2..-1] (commandline -ct) 2>/dev/null | string match -v -r '^:[0-9]+$'
 end
 complete -c kubectl-lora -f -a '(__kubectl_lora)'
-complete -c kubectl-lora -n 'string match -q -r -- "^(-f|-o|--file.*|--kubeconfig|--work)$" (commandline -opc)[-1]' -F
+complete -c kubectl-lora -F \\
+  -n 'string match -q -r -- "^(-f|-o|--file.*|--kubeconfig|--work|--operator-config)$" (commandline -opc)[-1]'
 """
 _KUBECTL = """#!/bin/sh
 # Completion of `kubectl lora`, for kubectl's own: save it as kubectl_complete-lora on the PATH, executable.

@@ -1,13 +1,45 @@
-"""What a LoRAJob would be, as text: the settings with their defaults, the preflight's numbers, the server's verdict."""
+"""What a LoRAJob would be, as text: the settings with their defaults, the policy's verdict, the preflight's numbers."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from lora_api.job_file import JobFile
 from lora_api.messages import Resolved
 from lora_cli.render.units import duration, number, size
 
 _TERMS = ("weights", "adapter", "activations", "logits", "working")
+
+
+@dataclass(frozen=True)
+class PolicyVerdict:
+    """What an administrator's policy says of a job."""
+
+    verdict: Literal["Allowed", "Refused", "Unknown"] = "Unknown"
+    message: str = ""
+    """By what it is allowed, which rule refuses it and what would help, or why that is not known."""
+    rules: int | None = None
+    """Rules that are for the namespace of the job; None if not known."""
+
+    @classmethod
+    def allowed(cls, rules: int, source: str, namespace: str) -> "PolicyVerdict":
+        """Return the verdict on a job that breaks no rule. `source` is where the policy was read."""
+        if rules == 0:
+            return cls("Allowed", f"no rule of {source} is for namespace {namespace}", 0)
+        return cls("Allowed", f"by {rules} {'rule' if rules == 1 else 'rules'} of {source}", rules)
+
+    def line(self) -> str:
+        """Return it on one line."""
+        if self.verdict == "Unknown":
+            return f"policy: not known: {self.message}"
+        if self.verdict == "Refused":
+            return f"policy: refused: {self.message}"
+        return f"policy: allowed {self.message}" if self.rules else f"policy: allowed: {self.message}"
+
+    def wire(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        known = {} if self.rules is None else {"rules": self.rules}
+        return {"verdict": self.verdict, "message": self.message} | known
 
 
 def settings_lines(job: JobFile, written: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lora_cli import main
 from support.apiserver import ApiServer, api_server
@@ -55,6 +56,39 @@ def cli(server: ApiServer, cluster: Objects, capsys: pytest.CaptureFixture[str])
         return Said(code, said.out, said.err)
 
     return run
+
+
+NewUser = Callable[..., Path]
+
+
+@pytest.fixture
+def new_user(cluster: Objects, server: ApiServer, tmp_path: Path) -> NewUser:
+    """Return what makes a user with some rights in the test's namespace, and returns the kubeconfig of that user."""
+    space, group = cluster.namespace, "rbac.authorization.k8s.io"
+
+    def make(name: str, *rules: dict[str, list[str]]) -> Path:
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": space}
+        documents = [
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}},
+            {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": {"name": name}, "rules": list(rules)},
+            {
+                "apiVersion": f"{group}/v1",
+                "kind": "RoleBinding",
+                "metadata": {"name": name},
+                "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
+                "subjects": [subject],
+            },
+        ]
+        done = server.run_kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump_all(documents))
+        assert done.returncode == 0, done.stderr
+        token = server.run_kubectl("create", "token", name, "-n", space).stdout.strip()
+        config = yaml.safe_load(server.kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": token}
+        path = tmp_path / f"kubeconfig-{name}"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The commands that read S3: logs and measurements of a run whose pods are gone, and adapters to the last byte."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,21 +84,29 @@ def test_wrong_keys_are_said_in_one_line(cli: Cli, job: str, monkeypatch: pytest
     assert "wrong" not in said.err
 
 
+Publish = Callable[..., dict[str, Any]]
+
+
 @pytest.fixture
-def adapter(cluster: Objects, s3_server: S3Server, bucket: str) -> dict[str, Any]:
-    """Publish an adapter, and make a LoRAAdapter of it; return the LoRAAdapter."""
-    spec = SPEC | {"output": {"uri": f"s3://{bucket}/out"}}
-    manifest = manifest_of([entry(path, content) for path, content in FILES.items()], spec)
-    folder = f"out/team-a/bot/adapters/{manifest.digest.replace(':', '-')}"
-    files = {**FILES, **DOCUMENTS, "manifest.json": manifest.encode()}
-    put(s3_server, bucket, {f"{folder}/{path}": content for path, content in files.items()})
-    put(s3_server, bucket, {"out/team-a/bot/runs/2/report.json": json.dumps(report_of(spec)).encode()})
-    source = {"uri": f"s3://{bucket}/{folder}", "digest": manifest.digest, "storage": storage(s3_server)}
-    head = {"apiVersion": "lora-operator.io/v1alpha1", "kind": "LoRAAdapter", "metadata": {"name": "bot"}}
-    return cluster.create(head | {"spec": {"baseModel": {"name": "owner/base"}, "source": source}})
+def publish(cluster: Objects, s3_server: S3Server, bucket: str) -> Publish:
+    """Return how an adapter is published and its LoRAAdapter made; it returns the LoRAAdapter."""
+
+    def published(spec: dict[str, Any] = SPEC, **changes: Any) -> dict[str, Any]:
+        spec = spec | {"output": {"uri": f"s3://{bucket}/out"}}
+        manifest = manifest_of([entry(path, content) for path, content in FILES.items()], spec, **changes)
+        folder = f"out/team-a/bot/adapters/{manifest.digest.replace(':', '-')}"
+        files = {**FILES, **DOCUMENTS, "manifest.json": manifest.encode()}
+        put(s3_server, bucket, {f"{folder}/{path}": content for path, content in files.items()})
+        put(s3_server, bucket, {"out/team-a/bot/runs/2/report.json": json.dumps(report_of(spec)).encode()})
+        source = {"uri": f"s3://{bucket}/{folder}", "digest": manifest.digest, "storage": storage(s3_server)}
+        head = {"apiVersion": "lora-operator.io/v1alpha1", "kind": "LoRAAdapter", "metadata": {"name": "bot"}}
+        return cluster.create(head | {"spec": {"baseModel": {"name": "owner/base"}, "source": source}})
+
+    return published
 
 
-def test_every_byte_is_checked_in_s3(cli: Cli, adapter: dict[str, Any], s3_server: S3Server, bucket: str) -> None:
+def test_every_byte_is_checked_in_s3(cli: Cli, publish: Publish, s3_server: S3Server, bucket: str) -> None:
+    adapter = publish()
     whole = cli("verify", "bot")
     assert (whole.code, whole.out.count("ok ")) == (0, 4)
     uri = adapter["spec"]["source"]["uri"]
@@ -109,9 +118,37 @@ def test_every_byte_is_checked_in_s3(cli: Cli, adapter: dict[str, Any], s3_serve
     assert "FAULT  adapter_model.safetensors: has SHA-256" in damaged.out
 
 
-def test_the_job_that_trains_it_again_is_proved_by_the_report(cli: Cli, adapter: dict[str, Any]) -> None:
+EVERYTHING = yaml.safe_load((Path(__file__).parents[2] / "golden" / "everything" / "lorajob.yaml").read_text())["spec"]
+WITH_SECRETS = SPEC | {
+    "baseModel": {"uri": "hf://owner/base", "tokenSecretRef": {"name": "hub-token"}},
+    "dataset": {"train": {"uri": "https://files.example/a.jsonl?signature=secret"}},
+}
+
+
+@pytest.mark.parametrize("spec", [SPEC, EVERYTHING, WITH_SECRETS])
+def test_the_job_that_trains_it_again_is_taken_by_the_api_server(
+    cli: Cli, cluster: Objects, publish: Publish, tmp_path: Path, spec: dict[str, Any]
+) -> None:
+    publish(spec)
     said = cli("reproduce", "bot")
     assert said.code == 0
+    assert [word for word in ("secret", "hub-token") if word in said.out.replace("may be secret", "")] == []
+    path = tmp_path / "again.yaml"
+    path.write_text(said.out.replace("namespace: team-a", f"namespace: {cluster.namespace}"))
+    submitted = cli("submit", "-f", str(path))
+    assert (submitted.code, submitted.err) == (0, "")
+    job = cluster.get("LoRAJob", "bot")
+    assert job is not None
+    assert job["spec"]["storage"]["credentialsSecretRef"] == {"name": "keys-of-the-pods"}
+    asked, trained = LoRAJobSpec.model_validate(job["spec"]), LoRAJobSpec.model_validate(spec)
+    assert (asked.lora, asked.training, asked.evaluation) == (trained.lora, trained.training, trained.evaluation)
+
+
+def test_without_a_request_in_the_manifest_the_job_is_proved_by_the_report(cli: Cli, publish: Publish) -> None:
+    publish(request=None)
+    said = cli("reproduce", "bot")
+    assert said.code == 0
+    assert "# the manifest is of an earlier trainer and holds no request" in said.out
     assert "# the digest of the spec in report.json proves that this is what was trained\n" in said.out
     spec = yaml.safe_load(said.out)["spec"]
     assert spec["storage"]["credentialsSecretRef"] == {"name": "keys-of-the-pods"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from integration.cli.conftest import Cli
+from integration.cli.conftest import Cli, NewUser
 from support.objects import Objects
 from support.samples import ADAPTER, DIGEST, PROGRESS, RESOLVED, lorajob
 
@@ -190,31 +190,9 @@ def test_a_server_that_is_not_there_and_a_context_that_is_not_there(cli: Cli, tm
 
 
 @pytest.fixture
-def narrow(cluster: Objects, server: Any, tmp_path: Path) -> Path:
+def narrow(new_user: NewUser) -> Path:
     """Return the kubeconfig of a user who may read the LoRAJobs of the namespace, and nothing else."""
-    space, name = cluster.namespace, "reader"
-    rules = [{"apiGroups": ["lora-operator.io"], "resources": ["lorajobs"], "verbs": ["get", "list"]}]
-    group = "rbac.authorization.k8s.io"
-    subject = {"kind": "ServiceAccount", "name": name, "namespace": space}
-    documents = [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}},
-        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules},
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": {"name": name},
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
-            "subjects": [subject],
-        },
-    ]
-    done = server.run_kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump_all(documents))
-    assert done.returncode == 0, done.stderr
-    token = server.run_kubectl("create", "token", name, "-n", space).stdout.strip()
-    config = yaml.safe_load(server.kubeconfig.read_text())
-    config["users"][0]["user"] = {"token": token}
-    path = tmp_path / "narrow"
-    path.write_text(yaml.safe_dump(config))
-    return path
+    return new_user("reader", {"apiGroups": ["lora-operator.io"], "resources": ["lorajobs"], "verbs": ["get", "list"]})
 
 
 def test_a_user_who_may_read_one_kind_in_one_namespace(cli: Cli, cluster: Objects, narrow: Path) -> None:

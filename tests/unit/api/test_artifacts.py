@@ -1,6 +1,8 @@
 """The digest names the content: same files, same digest; anything else, another."""
 
+import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -13,6 +15,7 @@ from lora_api.artifacts import (
     ManifestBaseModel,
     ManifestDataset,
     ManifestJob,
+    ManifestRequest,
     digest_of,
 )
 
@@ -65,13 +68,13 @@ def test_a_checkpoint_manifest_reads_back_and_is_no_adapter() -> None:
         Manifest.model_validate_json(manifest.encode())
 
 
-def test_documents_are_in_the_manifest_and_not_in_the_digest() -> None:
-    readme = FileEntry(path="README.md", size=9, sha256="d" * 64)
-    manifest = Manifest(
+def manifest_of(**described: Any) -> Manifest:
+    """Return the manifest of the two files; `described` is what only describes them."""
+    return Manifest(
         kind="Adapter",
         digest=digest_of([WEIGHTS, CONFIG]),
         files=[WEIGHTS, CONFIG],
-        documents=[readme],
+        **described,
         base_model=ManifestBaseModel(name="s3://models/base", uri="s3://models/base", revision="main"),
         dataset=ManifestDataset(uri="s3://data/train.jsonl", digest="sha256:e", rows=3),
         job=ManifestJob(namespace="team-a", name="bot", uid="u-1", run=1),
@@ -83,6 +86,30 @@ def test_documents_are_in_the_manifest_and_not_in_the_digest() -> None:
         versions={},
         created_time=datetime(2026, 11, 24, tzinfo=UTC),
     )
-    read = Manifest.model_validate_json(manifest.encode())
+
+
+def test_documents_are_in_the_manifest_and_not_in_the_digest() -> None:
+    readme = FileEntry(path="README.md", size=9, sha256="d" * 64)
+    read = Manifest.model_validate_json(manifest_of(documents=[readme]).encode())
     assert read.documents == [readme]
     assert read.digest == digest_of(read.files) != digest_of([*read.files, *read.documents])
+
+
+def test_the_request_is_in_the_manifest_and_not_in_the_digest() -> None:
+    request = ManifestRequest(spec={"training": {"seed": 7}}, withheld=["baseModel.tokenSecretRef"])
+    read = Manifest.model_validate_json(manifest_of(request=request).encode())
+    assert read.request == request
+    assert read.digest == manifest_of().digest
+
+
+def test_the_manifest_of_an_earlier_trainer_has_no_request() -> None:
+    stored = json.loads(manifest_of().encode())
+    assert "request" not in stored
+    assert Manifest.model_validate(stored).request is None
+
+
+def test_what_a_later_trainer_adds_is_ignored_at_every_place() -> None:
+    """As agents read adapters of trainers that are newer than they are."""
+    stored = json.loads(manifest_of(request=ManifestRequest(spec={"training": {}})).encode())
+    later = stored | {"more": {"spec": 1}, "request": stored["request"] | {"more": 1}}
+    assert Manifest.model_validate_json(json.dumps(later)) == Manifest.model_validate(stored)

@@ -27,6 +27,8 @@ def names(resource: Resource) -> list[str]:
         (["logs", "--stage", ""], ["preflight", "train"], NO_FILES),
         (["list", "-o", "j"], ["json"], NO_FILES),
         (["submit", "-f", ""], [], FILES),
+        (["plan", "--operator-config", ""], [], FILES),
+        (["plan", "--operator-"], ["--operator-config", "--operator-namespace"], NO_FILES),
         (["completion", "f"], ["fish"], NO_FILES),
         (["logs", "-f", "bo"], ["bot"], NO_FILES),
     ],
