@@ -59,10 +59,10 @@ unit: setup ## Run the unit tests: no I/O, seconds
 integration: setup cluster-up ## Run the integration tests: real API server, real S3; three groups side by side
 	+$(MAKE) --no-print-directory --jobs=3 --output-sync=target integration-operator integration-serving integration-trainer
 
-# Mostly waiting, so they share two cores well. Each group brings its own API servers; the chart's tests need Helm.
-SERVING := $(wildcard tests/integration/operator/test_delivery*.py) \
-	tests/integration/operator/test_inference_pods.py tests/integration/operator/test_webhook.py
-OTHERS := $(SERVING) tests/integration/trainer tests/integration/chart
+# Mostly waiting, so they share two cores well. Each group brings its own API servers.
+SERVING := $(wildcard tests/integration/operator/test_delivery*.py tests/integration/operator/test_inference_pods*.py) \
+	tests/integration/operator/test_webhook.py
+OTHERS := $(SERVING) tests/integration/trainer
 integration-operator: TESTS = tests/integration $(addprefix --ignore=,$(OTHERS))
 integration-serving: TESTS = $(SERVING)
 integration-trainer: TESTS = tests/integration/trainer
@@ -84,11 +84,6 @@ e2e: setup cluster-up images deploy ## Run the end-to-end tests: real pods
 .PHONY: e2e-serving
 e2e-serving: setup cluster-up images engine-image deploy ## Run the end-to-end tests on real vLLM; needs 12 GB of memory
 	$(WITH_CLUSTER) $(BIN)/pytest tests/e2e/serving -m vllm -s
-
-.PHONY: e2e-install
-e2e-install: setup cluster-up images deploy ## Test the Helm chart: render, install, upgrade, roll back, uninstall; 15 minutes
-	$(WITH_CLUSTER) $(BIN)/pytest tests/integration/chart
-	$(WITH_CLUSTER) $(BIN)/pytest tests/e2e/install -m install
 
 .PHONY: chaos
 chaos: setup cluster-up ## Kill trainers 100 times and compare their adapters (CHAOS="--record" writes bench/RESULTS.md)
@@ -128,11 +123,8 @@ engine-image: cluster-up ## Build the image of vLLM on the CPU, which e2e-servin
 	$(DEVCLUSTER) images engine
 
 .PHONY: deploy
-deploy: setup cluster-up images ## Install the operator and the CRDs into the cluster
-	$(WITH_CLUSTER) $(HACK) generate install --operator-image "$$LORA_OPERATOR_IMAGE" \
-		--agent-image "$$LORA_AGENT_IMAGE" --trainer-image "$$LORA_TRAINER_IMAGE" | \
-		kubectl apply --server-side --force-conflicts -f - >/dev/null
-	$(WITH_CLUSTER) kubectl -n lora-system rollout status deployment/lora-operator --timeout=180s
+deploy: setup cluster-up images ## Install the operator and the CRDs into the cluster with the Helm chart
+	$(WITH_CLUSTER) $(HACK) deploy "$$($(DEVCLUSTER) helm)"
 
 .PHONY: chart
 chart: ## Check the Helm chart with each of its example values, and pack it into dist/

@@ -1,15 +1,8 @@
-"""One prompt, answered by the base model and by base + adapter, both fetched from S3.
+"""One prompt, answered by the base model and by base + adapter, both fetched from S3."""
 
-The adapter is checked as any consumer should check it: every file against the manifest, the manifest against the
-digest that the LoRAAdapter names.
-"""
-
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
-
-from lora_api.artifacts import MANIFEST_NAME, Manifest, digest_of
 
 
 class Answers(NamedTuple):
@@ -28,17 +21,6 @@ def fetch_folder(s3: Any, uri: str, folder: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             s3.download_file(bucket, item["Key"], str(target))
     return folder
-
-
-def verify(folder: Path, digest: str) -> Manifest:
-    """Return the manifest of a downloaded adapter after checking every byte; raise ValueError where one differs."""
-    manifest = Manifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
-    for entry in manifest.files:
-        if hashlib.sha256((folder / entry.path).read_bytes()).hexdigest() != entry.sha256:
-            raise ValueError(f"{entry.path}: content differs from the manifest")
-    if not digest_of(manifest.files) == manifest.digest == digest:
-        raise ValueError(f"digest is {digest_of(manifest.files)}, not {digest}")
-    return manifest
 
 
 def answers(base: Path, adapter: Path, prompt: str, max_new_tokens: int = 60) -> Answers:

@@ -1,11 +1,11 @@
-"""The operator of the cluster as a Helm release while these tests run; afterwards it is as `make deploy` left it."""
+"""The operator's release in the cluster, which these tests change; afterwards it is as `make deploy` left it."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from e2e.install.release import Release, deploy, previous_chart
+from e2e.install.release import Release, previous_chart
 from support.helm import Helm, find_helm
 
 
@@ -27,4 +27,4 @@ def release(helm: Helm) -> Iterator[Release]:
     found = Release(helm)
     yield found
     found.uninstall()
-    deploy()
+    found.apply()

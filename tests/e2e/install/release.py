@@ -1,4 +1,4 @@
-"""A release of the chart in the cluster of the end-to-end tests, and the way back to what `make deploy` installs."""
+"""A release of the chart in the cluster of the end-to-end tests, and what kubectl installs in its place."""
 
 import json
 import os
@@ -10,14 +10,11 @@ from typing import Any
 import yaml
 
 from demo.kubectl import get, items, kubectl
-from generate.install import NAMESPACE
+from deploy.release import CHART, NAME, NAMESPACE, WAIT, cluster_values, upgrade_arguments
 from lora_api.crd import all_crds
-from support.helm import CHART, RELEASE, ROOT, Helm
+from support.helm import ROOT, Helm
 from support.wait import wait_for
 
-WAIT = ("--wait", "--timeout", "180s")
-TAKE_OVER = ("--take-ownership", "--force-conflicts")
-"""What kubectl has installed becomes the release's."""
 PREVIOUS = "0.0.9"
 CRDS = [f"crd/{each['metadata']['name']}" for each in all_crds().values()]
 OPERATOR_PODS = "app.kubernetes.io/name=lora-operator,app.kubernetes.io/component=controller"
@@ -30,11 +27,11 @@ _OF_HELM = {
 class Release:
     """One release: its chart, its values and its namespace."""
 
-    def __init__(self, helm: Helm, name: str = RELEASE, namespace: str = NAMESPACE, **values: Any) -> None:
+    def __init__(self, helm: Helm, name: str = NAME, namespace: str = NAMESPACE, **values: Any) -> None:
         self.helm = helm
         self.name = name
         self.namespace = namespace
-        self.values = images() | values
+        self.values = cluster_values(os.environ) | values
 
     def apply(self, chart: Path = CHART, values: dict[str, Any] | None = None) -> None:
         """Install or upgrade, and wait until the operator is ready."""
@@ -47,8 +44,7 @@ class Release:
         assert done.returncode != 0, "it succeeded"
 
     def _upgrade(self, chart: Path) -> tuple[str, ...]:
-        where = ("--namespace", self.namespace, "--values", "-")
-        return ("upgrade", "--install", self.name, str(chart), *where, *TAKE_OVER)
+        return upgrade_arguments(chart, name=self.name, namespace=self.namespace)
 
     def rollback(self, revision: int) -> None:
         """Go back to a revision, and wait until its operator is ready."""
@@ -74,27 +70,6 @@ class Release:
         return wait_for("one pod of the operator", alone, seconds=120)
 
 
-def images() -> dict[str, Any]:
-    """Return the values that name the images of the cluster at hand."""
-    return {
-        "image": image_values(os.environ["LORA_OPERATOR_IMAGE"]),
-        "trainer": {"image": image_values(os.environ["LORA_TRAINER_IMAGE"])},
-        "agent": {"image": image_values(os.environ["LORA_AGENT_IMAGE"])},
-    }
-
-
-def image_values(reference: str) -> dict[str, str]:
-    """Return a reference of an image as values."""
-    name, _, digest = reference.partition("@")
-    path, colon, tag = name.rpartition(":")
-    if not colon or "/" in tag:  # the colon is that of a port
-        path, tag = name, ""
-    first, slash, rest = path.partition("/")
-    is_registry = bool(slash) and (first == "localhost" or "." in first or ":" in first)
-    registry, repository = (first, rest) if is_registry else ("", path)
-    return {"registry": registry, "repository": repository, "tag": tag, "digest": digest}
-
-
 def previous_chart(helm: Helm, folder: Path) -> Path:
     """Return a package of the chart as an earlier version. There is no release before this one to upgrade from."""
     helm("package", str(CHART), "--version", PREVIOUS, "--destination", str(folder))
@@ -112,8 +87,8 @@ def exists(kind: str, name: str) -> bool:
     return get(NAMESPACE, kind, name) is not None
 
 
-def deploy() -> None:
-    """Install the operator as `make deploy` does, and wait for it. Nothing of Helm stays on what it left."""
+def install_with_kubectl() -> None:
+    """Install the operator from plain manifests, and wait for it. Nothing of Helm stays on the CRDs that it left."""
     labels = [f"app.kubernetes.io/{each}-" for each in _OF_HELM["label"]]
     kubectl("label", *CRDS, *labels, "helm.sh/chart-")
     kubectl("annotate", *CRDS, *(f"{each}-" for each in _OF_HELM["annotate"]))

@@ -1,4 +1,4 @@
-"""The chart in a real cluster: taken over, upgraded, rolled back and removed, while trainings go on.
+"""The chart in a real cluster: upgraded, rolled back, removed and taken over, while trainings go on.
 
 Only one operator may serve a namespace, so these tests replace the one of the cluster, and bring it back in the end.
 """
@@ -12,14 +12,14 @@ import pytest
 
 from demo.kubectl import condition, get, kubectl, run
 from demo.objects import restricted_namespace
-from e2e.install.release import CRDS, PREVIOUS, Release, ca_bundle, exists
-from generate.install import NAMESPACE
+from deploy.release import NAME, NAMESPACE
+from e2e.install.release import CRDS, PREVIOUS, Release, ca_bundle, exists, install_with_kubectl
 from support.lorajobs import LoRAJobs
 from support.wait import wait_for
 
-pytestmark = [pytest.mark.install, pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.timeout(1500)
 """The first test may build Helm."""
-LONG = {"maxSteps": 40, "effectiveBatchSize": 4}
+LONG = {"maxSteps": 40, "effectiveBatchSize": 16}
 """Some minutes: longer than two changes of the operator."""
 SHORT = {"maxSteps": 1, "effectiveBatchSize": 1}
 CLUSTER_WIDE = ("clusterrole", "clusterrolebinding", "mutatingwebhookconfiguration")
@@ -35,8 +35,9 @@ def trains(jobs: LoRAJobs, name: str) -> dict[str, Any]:
 
 
 def assert_undisturbed(jobs: LoRAJobs, name: str, pod: dict[str, Any]) -> None:
-    """The training pod is the same, and its container has never been started again."""
+    """The training pod is the same and still at work, and its container has never been started again."""
     (now,) = jobs.children("pods", name, "train")
+    assert now["status"]["phase"] == "Running", "the training is too short for this test"
     assert now["metadata"]["uid"] == pod["metadata"]["uid"]
     assert "deletionTimestamp" not in now["metadata"]
     assert [each["restartCount"] for each in now["status"]["containerStatuses"]] == [0]
@@ -47,16 +48,6 @@ def assert_straight_end(jobs: LoRAJobs, name: str) -> None:
     status = jobs.wait_for(name, "Succeeded", seconds=600)["status"]
     assert status["run"] == 1
     assert (status["attempts"]["failures"], status["attempts"]["disruptions"]) == (0, 0)
-
-
-def test_helm_takes_over_what_kubectl_has_installed(release: Release) -> None:
-    before, trusted = release.operator_pod(), ca_bundle()
-    release.apply()
-    after = release.operator_pod()
-    assert after["metadata"]["uid"] == before["metadata"]["uid"], "nothing of the pod has changed"
-    assert ca_bundle() == trusted
-    deployment = get(NAMESPACE, "deployment", "lora-operator") or {}
-    assert deployment["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
 
 
 def test_upgrade_and_rollback_leave_a_training_alone(s3: Any, jobs: LoRAJobs, release: Release, previous: Path) -> None:
@@ -133,3 +124,16 @@ def test_an_operator_of_one_namespace_has_rights_there_alone(s3: Any, jobs: LoRA
         alone.uninstall()
         kubectl("delete", "namespace", own, "--wait=false")
         release.apply()
+
+
+def test_helm_takes_over_what_kubectl_has_installed(release: Release) -> None:
+    release.uninstall()
+    install_with_kubectl()
+    before, trusted = release.operator_pod(), ca_bundle()
+
+    release.apply()
+    after = release.operator_pod()
+    assert after["metadata"]["uid"] == before["metadata"]["uid"], "nothing of the pod has changed"
+    assert ca_bundle() == trusted
+    deployment = get(NAMESPACE, "deployment", NAME) or {}
+    assert deployment["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
