@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from generate.chart_values import values_schema, values_table
+from generate.dashboard import RULES as DASHBOARD_RULES
 from generate.grafana import grafana_dashboard
 from generate.install import EDITOR_VERBS, VIEWER_VERBS, user_rules
 from lora_api.crd import all_crds
@@ -23,6 +24,7 @@ def chart_objects(chart: Path) -> dict[Path, list[Any]]:
         "operator": RULES,
         "lease": OWN_NAMESPACE_RULES,
         "webhook": WEBHOOK_RULES,
+        "dashboard": DASHBOARD_RULES,
         "edit": user_rules(EDITOR_VERBS),
         "view": user_rules(VIEWER_VERBS),
     }

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from generate.install import NAMESPACE, OPERATOR_IMAGE, RBAC_GROUP
 from lora_api.names import GROUP
 
-NAME = "lora-dashboard"
+NAME = "lora-operator-dashboard"
+"""Of every object, as a release of the chart called lora-operator names them."""
 LABELS = {"app.kubernetes.io/name": "lora-operator", "app.kubernetes.io/component": "dashboard"}
 PORT = 8080
 HEALTH_PORT = 8081

@@ -21,10 +21,11 @@ app.kubernetes.io/name: {{ include "lora-operator.name" . }}
 app.kubernetes.io/component: controller
 {{- end }}
 
-{{/* Labels of an object, as a dictionary: pass a list of the root and the object's own labels. Ours win. */}}
+{{/* Labels of an object: pass a list of the root, the object's own labels, and its component. Ours win. */}}
 {{- define "lora-operator.labels" -}}
 {{- $root := first . }}
 {{- $own := include "lora-operator.selectorLabels" $root | fromYaml }}
+{{- if gt (len .) 2 }}{{ $_ := set $own "app.kubernetes.io/component" (index . 2) }}{{ end }}
 {{- $_ := set $own "app.kubernetes.io/instance" $root.Release.Name }}
 {{- $_ := set $own "app.kubernetes.io/version" $root.Chart.AppVersion }}
 {{- $_ := set $own "app.kubernetes.io/managed-by" $root.Release.Service }}
@@ -66,7 +67,8 @@ app.kubernetes.io/component: controller
 {{- with .Values.config }}{{ toYaml . }}{{ end }}
 {{- end }}
 
-{{/* Binding that gives the operator a role: pass a dictionary with root, kind, name and, for a Role, namespace. */}}
+{{/* Binding that gives an account a role: pass a dictionary with root, kind, name and, for a Role, namespace. With
+account and component it is not the operator's. */}}
 {{- define "lora-operator.binding" -}}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ .kind }}Binding
@@ -76,14 +78,14 @@ metadata:
   namespace: {{ . }}
   {{- end }}
   labels:
-    {{- include "lora-operator.labels" (list .root) | nindent 4 }}
+    {{- include "lora-operator.labels" (list .root dict (.component | default "controller")) | nindent 4 }}
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: {{ .kind }}
   name: {{ .name }}
 subjects:
   - kind: ServiceAccount
-    name: {{ include "lora-operator.serviceAccountName" .root }}
+    name: {{ .account | default (include "lora-operator.serviceAccountName" .root) }}
     namespace: {{ .root.Release.Namespace }}
 {{- end }}
 
@@ -97,7 +99,7 @@ metadata:
   namespace: {{ . }}
   {{- end }}
   labels:
-    {{- include "lora-operator.labels" (list .root (.labels | default dict)) | nindent 4 }}
+    {{- include "lora-operator.labels" (list .root (.labels | default dict) (.component | default "controller")) | nindent 4 }}
 rules:
   {{- .root.Files.Get .file | fromYamlArray | toYaml | nindent 2 }}
 {{- end }}

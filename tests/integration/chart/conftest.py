@@ -11,6 +11,7 @@ from support.helm import NAMESPACE, Helm, find_helm
 STUBBED = {
     "monitoring.coreos.com": {"ServiceMonitor": "v1", "PodMonitor": "v1", "PrometheusRule": "v1"},
     "cert-manager.io": {"Issuer": "v1", "Certificate": "v1"},
+    "gateway.networking.k8s.io": {"HTTPRoute": "v1"},
 }
 """Types of other projects, of which the server is told the names and nothing else."""
 
@@ -63,7 +64,8 @@ def _stub(group: str, kind: str, version: str) -> dict[str, object]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
+        # Without the annotation the server refuses a type of a group that belongs to Kubernetes.
+        "metadata": {"name": f"{plural}.{group}", "annotations": {"api-approved.kubernetes.io": "unapproved, a stub"}},
         "spec": {
             "group": group,
             "names": {"kind": kind, "plural": plural, "singular": kind.lower()},

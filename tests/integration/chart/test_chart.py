@@ -6,8 +6,19 @@ from typing import Any
 import pytest
 import yaml
 
-from generate.install import LABELS, Installation, install_objects
+from generate.install import Installation, install_objects
 from generate.network_policy import Opening, operator_policy, trainer_policy
+from integration.chart.rendering import (
+    CASES,
+    KEEP,
+    MANIFESTS,
+    by_key,
+    container,
+    installed_by_hand,
+    installed_by_helm,
+    render,
+    the,
+)
 from lora_api.crd import all_crds
 from lora_operator.app.config import read_config
 from support.apiserver import ApiServer
@@ -15,62 +26,12 @@ from support.helm import CHART, NAMESPACE, RELEASE, Helm, objects_of
 
 pytestmark = pytest.mark.timeout(1500)
 """The first test may build Helm."""
-INSTALLED = Path(__file__).resolve().parents[3] / "manifests" / "install.yaml"
 GOLDEN = Path(__file__).parent / "golden"
-CASES = sorted((CHART / "ci").glob("*-values.yaml"))
-HELM_LABELS = (
-    "app.kubernetes.io/instance",
-    "app.kubernetes.io/managed-by",
-    "app.kubernetes.io/version",
-    "helm.sh/chart",
-)
-"""All that a release adds to an object, beside what CRDs get: see `installed_by_helm`."""
-KEEP = "helm.sh/resource-policy"
 TEAMS = ("team-a", "team-b")
-
-Object = dict[str, Any]
-Key = tuple[str, str | None, str]
-
-
-def by_key(objects: list[Object]) -> dict[Key, Object]:
-    """Return objects by kind, namespace and name, each of which is there once."""
-    found = {(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]): each for each in objects}
-    assert len(found) == len(objects)
-    return found
-
-
-def installed_by_hand(objects: list[Object]) -> dict[Key, Object]:
-    """Return what `kubectl apply` installs, but for the Namespace: Helm's `--create-namespace` makes that."""
-    return by_key([each for each in objects if each["kind"] != "Namespace"])
-
-
-def installed_by_helm(objects: list[Object]) -> dict[Key, Object]:
-    """Return what the chart installs, without what Helm adds. That must be there."""
-    for each in objects:
-        for label in HELM_LABELS:
-            del each["metadata"]["labels"][label]
-        if each["kind"] == "CustomResourceDefinition":  # the manifest's have neither labels nor annotations
-            assert each["metadata"].pop("annotations") == {KEEP: "keep"}
-            assert each["metadata"].pop("labels") == LABELS
-    return by_key(objects)
-
-
-def the(kind: str, objects: list[Object], name: str | None = None) -> Object:
-    (found,) = (each for each in objects if each["kind"] == kind and name in (None, each["metadata"]["name"]))
-    return found
-
-
-def container(objects: list[Object]) -> Object:
-    (found,) = the("Deployment", objects)["spec"]["template"]["spec"]["containers"]
-    return dict(found)
-
-
-def render(helm: Helm, case: Path) -> list[Object]:
-    return objects_of(helm.template("--values", str(case)))
 
 
 def test_the_defaults_install_what_the_manifest_installs(helm: Helm) -> None:
-    expected = installed_by_hand(list(yaml.safe_load_all(INSTALLED.read_text())))
+    expected = installed_by_hand(list(yaml.safe_load_all((MANIFESTS / "install.yaml").read_text())))
     assert installed_by_helm(objects_of(helm.template())) == expected
 
 
@@ -136,14 +97,13 @@ def test_the_api_server_takes_every_rendering(helm: Helm, server: ApiServer, cas
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
-def test_the_operator_s_pod_is_admitted_where_pods_must_be_restricted(
-    helm: Helm, server: ApiServer, case: Path
-) -> None:
-    template = the("Deployment", render(helm, case))["spec"]["template"]
-    name = {"name": "operator", "namespace": NAMESPACE}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"] | name, "spec": template["spec"]}
-    done = server.run_kubectl("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(pod))
-    assert done.returncode == 0, done.stderr
+def test_its_pods_are_admitted_where_pods_must_be_restricted(helm: Helm, server: ApiServer, case: Path) -> None:
+    for deployment in (each for each in render(helm, case) if each["kind"] == "Deployment"):
+        template, name = deployment["spec"]["template"], deployment["metadata"]["name"]
+        metadata = template["metadata"] | {"name": name, "namespace": NAMESPACE}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+        done = server.run_kubectl("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(pod))
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
@@ -274,6 +234,10 @@ def test_monitors_find_the_pods_by_ports_that_are_there(helm: Helm) -> None:
         ({"networkPolicy": {"trainer": {"egress": [{"cidr": "10.0.0.0/8"}]}}}, "port"),
         ({"prometheusRule": {"disabled": ["LoRAOperatorIsDown"]}}, "disabled"),
         ({"crds": {"keep": "yes please"}}, "keep"),
+        ({"dashboard": {"enabled": True, "auth": "none"}}, "auth"),
+        ({"dashboard": {"enabled": True, "hosts": ["https://lora.example.org"]}}, "hosts"),
+        ({"dashboard": {"httpRoute": {"parentRefs": [{"namespace": "gateways"}]}}}, "name"),
+        ({"dashboard": {"image": {"tag": "1"}}}, "image"),
     ],
     ids=lambda each: each if isinstance(each, str) else None,
 )

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from generate.__main__ import to_yaml
+from generate.dashboard import NAME as DASHBOARD
+from generate.dashboard import dashboard_objects
 from generate.install import Installation, install_objects
 from lora_api.crd import all_crds
 from support.apiserver import ApiServer, api_server
@@ -23,7 +25,7 @@ CRDS = [f"crd/{each['metadata']['name']}" for each in all_crds().values()]
 TRUSTED = base64.b64encode(b"-----BEGIN CERTIFICATE-----").decode()
 INSTALLED_KINDS = (
     "deployments,services,serviceaccounts,configmaps,roles,rolebindings,clusterroles,clusterrolebindings,"
-    "mutatingwebhookconfigurations"
+    "mutatingwebhookconfigurations,networkpolicies"
 )
 
 
@@ -168,6 +170,26 @@ def test_values_that_are_taken_back_leave_nothing(cluster: Cluster) -> None:
     assert [each["name"] for each in container["ports"]] == ["health", "metrics"]
     assert "args" not in container
     assert not [each for each in cluster.of_the_release() if "webhook" in each or "configmap" in each]
+
+
+def test_helm_takes_over_the_dashboard_and_takes_it_away_again(cluster: Cluster) -> None:
+    def of_the_dashboard() -> list[str]:
+        return [each for each in cluster.of_the_release() if each.endswith(f"/{DASHBOARD}")]
+
+    objects = dashboard_objects()
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=to_yaml(objects))
+    before = cluster.get("deployment", DASHBOARD)
+    cluster.upgrade(dashboard={"enabled": True})
+    after = cluster.get("deployment", DASHBOARD)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["spec"] == before["spec"]
+    assert len(of_the_dashboard()) == len(objects)
+
+    cluster.upgrade(dashboard={"enabled": True, "auth": "passthrough"})
+    assert not [each for each in of_the_dashboard() if "role" in each], "a right that is not needed is taken away"
+    assert len(of_the_dashboard()) == len(objects) - 2
+    cluster.upgrade(dashboard={"enabled": False})
+    assert of_the_dashboard() == []
 
 
 def test_what_is_uninstalled_leaves_crds_and_jobs_and_can_come_back(cluster: Cluster) -> None:

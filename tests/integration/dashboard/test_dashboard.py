@@ -42,7 +42,7 @@ def test_the_server_takes_the_objects_and_the_pod_is_restricted(server: ApiServe
     documents = yaml.safe_dump_all(dashboard_objects(wanted))
     done = server.run_kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=documents)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "deployment.apps/lora-dashboard" in done.stdout
+    assert "deployment.apps/lora-operator-dashboard" in done.stdout
 
 
 def test_jobs_and_adapters_are_shown_as_the_server_has_them(start: Start, cluster: Objects) -> None:
