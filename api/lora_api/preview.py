@@ -63,7 +63,7 @@ class PreviewAnswer(ApiModel):
     refusal: Refusal | None = None
     """Why it would create nothing."""
     rules: Annotated[int | None, Field(ge=0)] = None
-    """Rules of the policy that are for the namespace; None if the policy is not known."""
+    """Rules of the policy that are for the namespace; None if the policy is not known, or not asked: see `notes`."""
     config_fault: str = ""
     """What is wrong with the configuration file: field, value and fix."""
     notes: list[str] = []

@@ -214,6 +214,8 @@ def _as_written(document: Document) -> Document:
 
 def _verdict(answer: PreviewAnswer, operator: OperatorSettings, namespace: str) -> PolicyVerdict:
     """Return what the policy says: of a refusal for another reason it is not known whether it would allow the job."""
+    if answer.rules is None and operator.config is not None and not answer.config_fault:
+        return PolicyVerdict("Unknown", "the operator does not ask it of a LoRAJob for which nothing is created")
     if answer.rules is None:
         fault = f"{operator.config_source} cannot be used: {answer.config_fault}" if answer.config_fault else ""
         way_out = "ask who runs the operator or give --operator-config FILE"

@@ -94,12 +94,17 @@ def violation(policy: Policy, job: ObservedJob, *, trainer_image: str = "") -> S
     """Return the first breach of the policy, or None. `trainer_image` is the default image, which nobody may forbid."""
     if job.spec is None:
         return None
-    for number, rule in enumerate(policy.rules, start=1):
-        if matches_any(rule.namespaces, job.namespace):
-            stall = _breach(rule, _title(rule, number), job, job.spec, trainer_image)
-            if stall is not None:
-                return stall
+    for number, rule in rules_for(policy, job.namespace).items():
+        stall = _breach(rule, _title(rule, number), job, job.spec, trainer_image)
+        if stall is not None:
+            return stall
     return None
+
+
+def rules_for(policy: Policy, namespace: str) -> dict[int, PolicyRule]:
+    """Return the rules that the jobs of a namespace must satisfy, by their number in the policy."""
+    numbered = enumerate(policy.rules, start=1)
+    return {number: rule for number, rule in numbered if matches_any(rule.namespaces, namespace)}
 
 
 def _title(rule: PolicyRule, number: int) -> str:

@@ -21,8 +21,7 @@ from lora_operator.domain.checks import first_violation
 from lora_operator.domain.config_document import ConfigError, read_config_text
 from lora_operator.domain.errors import Stall
 from lora_operator.domain.observed import Document, ObservedJob
-from lora_operator.domain.patterns import matches_any
-from lora_operator.domain.policy import Policy
+from lora_operator.domain.policy import Policy, rules_for
 from lora_operator.domain.reading import read_job
 from lora_operator.domain.settings import Settings
 from lora_operator.domain.status import is_finished
@@ -77,7 +76,7 @@ def answer(request: PreviewRequest, now: datetime) -> PreviewAnswer:
         objects=[] if rests else objects_of(job, settings, now),
         adapter=None if rests or stall or job.spec is None else _adapter(job, job.spec),
         refusal=_refusal(stall) if stall else None,
-        rules=None if policy is None else sum(matches_any(each.namespaces, job.namespace) for each in policy.rules),
+        rules=None if policy is None or rests else len(rules_for(policy, job.namespace)),
         config_fault=fault,
         notes=_notes(request, job),
     )

@@ -17,6 +17,7 @@ from lora_cli.errors import CliError
 from lora_cli.preview import ask_preview
 from lora_cli.render.objects import object_lines
 from support.samples import lorajob
+from support.world import succeeded
 from unit.cli.golden_text import assert_golden
 from unit.cli.test_deployment import FILE, MOUNT, VOLUME, deployment
 from unit.operator.test_golden import CASES, GOLDEN
@@ -169,6 +170,13 @@ def test_a_run_that_exists_is_shown_as_it_goes_on(plan: Plan) -> None:
     said = plan(api=Api([], existing={"status": status}))
     assert "note: run 3 " in said[1]
     assert "bot-3-train" in said[1]
+
+
+def test_a_run_that_has_ended_is_not_judged(plan: Plan) -> None:
+    said = plan(api=Api(config_map=POLICY, existing={"status": succeeded().job.status.wire()}))
+    assert said[0] == 0
+    assert line(said, "objects:") == "objects: none"
+    assert line(said, "policy:").startswith("policy: not known: the operator does not ask it of a LoRAJob for which")
 
 
 def test_a_status_in_the_file_counts_for_nothing(plan: Plan) -> None:

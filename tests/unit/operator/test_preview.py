@@ -229,7 +229,7 @@ def test_a_run_that_goes_on_with_other_pods() -> None:
 
 def test_what_has_ended_or_goes_makes_nothing() -> None:
     over = answer(question(as_the_server_has_it(succeeded())), START)
-    assert (over.objects, over.adapter) == ([], None)
+    assert (over.objects, over.adapter, over.rules) == ([], None, None)
     assert over.notes == ["run 1 has ended, and the file asks for nothing else: nothing is created"]
     going = as_the_server_has_it(training())
     going["metadata"] |= {"deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": [ARTIFACTS_FINALIZER]}
