@@ -169,6 +169,18 @@ OPERATOR = (
         "reqps",
     ),
     Chart("Duration of requests", "To the API server.", _quantiles("loraop_api_request_duration_seconds"), "s"),
+    Chart(
+        "Answers of the pod webhook",
+        "By result; what is refused or an error does not start.",
+        {"{{result}}": _rate("loraop_webhook_admissions_total", "result")},
+        "reqps",
+    ),
+    Chart(
+        "Duration of its answers",
+        "The API server waits for 5 s.",
+        _quantiles("loraop_webhook_admission_duration_seconds"),
+        "s",
+    ),
 )
 ROWS = {"Jobs": JOBS, "Serving": SERVING, "Operator": OPERATOR}
 

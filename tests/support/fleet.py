@@ -80,14 +80,14 @@ class Agent:
     def report(self, uid: str) -> AgentReport:
         """Return what the operator hears."""
         if self.text is None and self.said is None:
-            return AgentReport(status=None, silent_seconds=self.silent, answered=self.silent is None)
+            return AgentReport(status=None, silent_seconds=self.silent)
         status = AgentStatus(
             pod_uid=uid,
             engine=EngineStatus(kind=self.engine),
             desired_digest=hashlib.sha256(self.text.encode()).hexdigest() if self.text is not None else "",
             adapters=[self.said] if self.said else [],
         )
-        return AgentReport(status=status, silent_seconds=self.silent, answered=self.silent is None)
+        return AgentReport(status=status, silent_seconds=self.silent)
 
 
 def pod(name: str, **changes: Any) -> InferencePod:

@@ -2,17 +2,14 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-CHART = ROOT / "charts" / "lora-operator"
-RELEASE = "lora-operator"
-NAMESPACE = "lora-system"
-_BUILD_SECONDS = 1500
+from deploy.release import CHART, NAMESPACE
+from deploy.release import NAME as RELEASE
+from support.tools import find_tool
 
 
 class Helm:
@@ -56,13 +53,7 @@ class Helm:
 
 def find_helm() -> str:
     """Return the program: what LORA_HELM names, or the pinned one, which is built the first time."""
-    named = os.environ.get("LORA_HELM")
-    if named:
-        return named
-    command = [sys.executable, str(ROOT / "hack" / "devcluster"), "helm"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=_BUILD_SECONDS, check=False)
-    assert done.returncode == 0, f"{' '.join(command)} failed"
-    return done.stdout.strip()
+    return find_tool("helm")
 
 
 def objects_of(text: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from lora_api.evictions import full_volume, outgrew_its_disk
 from lora_api.exit_codes import PERMANENT, ExitCode
 from lora_api.reasons import REASON_OF_EXIT_CODE, Reason
 from lora_cli.explain.reading import PodFacts, seconds_since, true_condition
@@ -80,6 +81,9 @@ def _ended(pod: PodFacts) -> Verdict | None:
     if pod.exit_code == ExitCode.DONE:
         return None
     words = pod.words
+    if outgrew_its_disk(pod.lost):
+        text = f"Pod {pod.name} was evicted: {pod.lost}"
+        return Verdict(Standing.WAITING, Reason.DISK_FULL, text, _disk_hint(pod.lost))
     if pod.disrupted or pod.exit_code == ExitCode.INTERRUPTED:
         said = pod.lost or (words.message if words else "it was asked to stop")
         hint = "nothing: the next pod goes on from the last checkpoint"
@@ -94,6 +98,16 @@ def _ended(pod: PodFacts) -> Verdict | None:
     said = words.message if words else pod.lost or f"it ended with code {code} and left no message"
     hint = (words.hint if words else "") or "read its log with `kubectl lora logs`"
     return Verdict(Standing.TROUBLE if final else Standing.WAITING, reason, f"Pod {pod.name} failed: {said}", hint)
+
+
+def _disk_hint(said: str) -> str:
+    """Return what helps; only the size of the scratch volume is the user's to choose."""
+    volume = full_volume(said)
+    if volume == "scratch":
+        return "raise spec.resources.scratch"
+    if volume is not None:
+        return f"let the image of spec.pod.image write to /scratch: the volume {volume} has a fixed size"
+    return "have the limit that the LimitRange of the namespace sets for ephemeral-storage raised"
 
 
 def refused_pods(jobs: Sequence[Document], events: Sequence[Document]) -> Verdict | None:

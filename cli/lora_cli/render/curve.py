@@ -7,7 +7,6 @@ Point = tuple[float, float]
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _BRAILLE = 0x2800
 _MARK = "◆"
-_EMPTY = chr(_BRAILLE)
 
 
 def draw(line: Sequence[Point], marks: Sequence[Point], width: int, height: int, *, unicode: bool = True) -> list[str]:

@@ -12,11 +12,11 @@ from devcluster.environment import (
     shell_exports,
     uses_current_context,
 )
-from devcluster.helm import ensure_helm
 from devcluster.images import ALL_IMAGES, IMAGES, build_images, remove_unused
 from devcluster.processes import log_file
 from devcluster.settings import Paths, paths
 from devcluster.shell import DevclusterError, say
+from devcluster.tools import TOOLS, ensure_tool
 
 BASE_ONLY = "base"  # makes what both images stand on, and nothing more
 
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     """Exit status: 0 done, 1 failed or, for `status`, not everything runs."""
     options = _parser().parse_args(arguments)
     try:
-        if uses_current_context(os.environ) and options.command != "helm":  # which is no part of any cluster
+        if uses_current_context(os.environ) and options.command not in TOOLS:  # which are no part of any cluster
             return _with_current_context(options)
         return _with_own_cluster(options, paths())
     except DevclusterError as error:
@@ -65,8 +65,8 @@ def _with_own_cluster(options: argparse.Namespace, where: Paths) -> int:
         case "env":
             variables = own_variables(where)
             print(json.dumps(json_variables(variables)) if options.json else shell_exports(variables))
-        case "helm":
-            print(ensure_helm(where))
+        case name if name in TOOLS:
+            print(ensure_tool(TOOLS[name], where))
         case "logs":
             _show_logs(options, where)
     return 0
@@ -113,7 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("s3", help="start the S3 server alone")
     environment = commands.add_parser("env", help="variables of the cluster, for eval")
     environment.add_argument("--json", action="store_true", help="as one JSON object")
-    commands.add_parser("helm", help="build Helm, and print where it is")
+    for tool in TOOLS.values():
+        commands.add_parser(tool.name, help=f"build {tool.name} {tool.what_for}, and print where it is")
     logs = commands.add_parser("logs", help="list the logs, or show one")
     logs.add_argument("name", nargs="?")
     logs.add_argument("-f", "--follow", action="store_true")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODULE_DIR = Path(__file__).resolve().parent.parent
-HELM_MODULE_DIR = MODULE_DIR / "helm"
 REPOSITORY = MODULE_DIR.parent.parent
 
 NODE_NAME = "devcluster"
@@ -67,11 +66,6 @@ class Paths:
     @property
     def s3_env(self) -> Path:
         return self.state / "s3.env"
-
-    @property
-    def helm(self) -> Path:
-        """Beside the cluster's programs, under a key of its own module."""
-        return self.binaries.parent / f"helm-{cache_key(HELM_MODULE_DIR, ('go.mod', 'go.sum'))}" / "helm"
 
     def binary(self, name: str) -> str:
         return str(self.binaries / name)

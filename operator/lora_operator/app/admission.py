@@ -8,9 +8,11 @@ import asyncio
 import base64
 import json
 import logging
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -35,6 +37,22 @@ _WARNING_LENGTH: Final = 250
 """The API server cuts warnings at 256 characters, or drops them."""
 
 
+class Admission(StrEnum):
+    """What became of a request, for the metrics."""
+
+    INJECTED = "injected"
+    UNCHANGED = "unchanged"
+    """It asks for nothing, or has all that it asks for."""
+    REFUSED = "refused"
+    """Its author has to change it."""
+    ERROR = "error"
+    """It could not be judged, and has to come again."""
+
+
+Observer = Callable[[Admission, float], None]
+"""Told what became of each request, and after how many seconds."""
+
+
 class NotAReviewError(Exception):
     """The body of a request is no AdmissionReview that can be answered."""
 
@@ -55,6 +73,8 @@ class Reviewer:
         settings: InjectionSettings,
         namespaces: Sequence[str] = (),
         read_seconds: float = READ_SECONDS,
+        observer: Observer = lambda *_: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`namespaces` are those that are served; none means all."""
         self._read_adapters = read_adapters
@@ -62,25 +82,35 @@ class Reviewer:
         self._settings = settings
         self._namespaces = frozenset(namespaces)
         self._read_seconds = read_seconds
+        self._observer = observer
+        self._clock = clock
         self._places = asyncio.Semaphore(_PARALLEL)
 
     async def answer(self, body: bytes) -> Document:
         """Return the AdmissionReview that answers another one. Raises `NotAReviewError`, and nothing else."""
-        request = read_request(body)
+        began, admission = self._clock(), Admission.ERROR
         try:
-            return _allowed(request, await self._decide(request))
+            admission, answer = await self._judge(read_request(body))
+            return answer
+        finally:
+            self._observer(admission, self._clock() - began)
+
+    async def _judge(self, request: Document) -> tuple[Admission, Document]:
+        try:
+            injection = await self._decide(request)
+            return Admission.INJECTED if injection.patch else Admission.UNCHANGED, _allowed(request, injection)
         except InjectionRefusedError as refused:
             _LOG.info("A pod in %s is refused: %s", request.get("namespace"), refused)
-            return _refused(request, _Refusal(HTTPStatus.FORBIDDEN, str(refused)))
+            return Admission.REFUSED, _refused(request, _Refusal(HTTPStatus.FORBIDDEN, str(refused)))
         except _UnreadableError as error:
             _LOG.warning("A pod in %s is refused: %s", request.get("namespace"), error)
-            return _refused(request, _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error)))
+            return Admission.ERROR, _refused(request, _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error)))
         except Exception as error:
             # Of the error only type and place: its text could hold a value of the pod.
             where = "".join(traceback.format_tb(error.__traceback__))
             _LOG.error("A pod could not be reviewed: %s\n%s", type(error).__name__, where)
             message = f"lora-operator could not prepare the pod ({type(error).__name__}); see the log of the operator"
-            return _refused(request, _Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, message))
+            return Admission.ERROR, _refused(request, _Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, message))
 
     async def _decide(self, request: Document) -> Injection:
         pod = request.get("object")

@@ -83,7 +83,7 @@ async def run(config: Config) -> None:
 async def _lead(config: Config, metrics: Metrics, health: Health, telemetry: Telemetry, stop: asyncio.Event) -> None:
     async with (
         serve_health(health, config.listen, config.health_port),
-        _webhook(config, health, telemetry),
+        _webhook(config, metrics, health, telemetry),
         _candidate(config, health) as leadership,
     ):
         if not await _unless(stop, leadership.acquire()):
@@ -104,7 +104,7 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 @asynccontextmanager
-async def _webhook(config: Config, health: Health, telemetry: Telemetry) -> AsyncIterator[None]:
+async def _webhook(config: Config, metrics: Metrics, health: Health, telemetry: Telemetry) -> AsyncIterator[None]:
     """Serve the pod webhook, whether this replica leads or not: it writes nothing but who may be trusted."""
     if config.webhook is None:
         yield
@@ -113,16 +113,18 @@ async def _webhook(config: Config, health: Health, telemetry: Telemetry) -> Asyn
         client = Client(api, observer=telemetry.requested)
         upkeep = _certificate(config, config.webhook, WebhookConfigClient(api, observer=telemetry.requested))
         listen = Listen(config.listen, config.webhook.port)
-        async with serve_webhook(_reviewer(config, config.webhook, client), upkeep, health, listen):
+        reviewer = _reviewer(config, config.webhook, client, metrics)
+        async with serve_webhook(reviewer, upkeep, health, listen):
             yield
 
 
-def _reviewer(config: Config, webhook: WebhookConfig, client: Client) -> Reviewer:
+def _reviewer(config: Config, webhook: WebhookConfig, client: Client, metrics: Metrics) -> Reviewer:
     return Reviewer(
         functools.partial(read_adapters, client),
         lambda adapters, names: stable_entries([read_adapter(each) for each in adapters], names),
         InjectionSettings(webhook.agent_image),
         config.namespaces,
+        observer=metrics.admitted,
     )
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
 from lora_api.lorajob_status import Phase
+from lora_operator.app.admission import Admission
 from lora_operator.domain.adapter_plan import AdapterPlan, Standing
 from lora_operator.domain.measures import Measure, Measured
 from lora_operator.reconcile.keys import Key
@@ -39,6 +40,7 @@ class Metrics:
         self._make_job_metrics()
         self._make_adapter_metrics()
         self._make_request_metrics()
+        self._make_webhook_metrics()
         self._make_process_metrics()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -110,6 +112,14 @@ class Metrics:
             self._polls.labels(result=result)
         self._pods = self._gauge("progress_pods", "Training pods that are asked for their progress.")
 
+    def _make_webhook_metrics(self) -> None:
+        self._admissions = self._counter("webhook_admissions_total", "Pods that the webhook was asked about.", "result")
+        for result in Admission:
+            self._admissions.labels(result=result.value)
+        self._admission_seconds = self._histogram(
+            "webhook_admission_duration_seconds", "Duration of an answer of the webhook.", _FAST
+        )
+
     def _make_process_metrics(self) -> None:
         self._leader = self._gauge("leader", "1 in the replica that reconciles, 0 in the others.")
         build = self._gauge("build_info", "Version of the operator.", "version")
@@ -175,6 +185,11 @@ class Metrics:
         """Count a request to the API server; `status` is 0 when there was no answer."""
         self._requests.labels(verb=verb, resource=resource, code=str(status)).inc()
         self._request_seconds.labels(verb=verb).observe(seconds)
+
+    def admitted(self, admission: Admission, seconds: float) -> None:
+        """Count an answer of the webhook."""
+        self._admissions.labels(result=admission.value).inc()
+        self._admission_seconds.observe(seconds)
 
     def polled(self, answered: bool) -> None:
         """Count a question to a training pod."""

@@ -113,7 +113,6 @@ class AgentReader:
         return AgentReport(
             status=entry.answer.status if entry.answer else None,
             silent_seconds=None if since is None else max(0.0, self._clock() - since),
-            answered=entry.proven,
         )
 
     def forget(self, pod: InferencePod) -> None:

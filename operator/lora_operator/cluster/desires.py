@@ -67,19 +67,13 @@ class DesireWriter:
         self._desks: dict[_PodId, _Desk] = {}
         self._closed = False
 
-    async def assign(self, pod: InferencePod, changes: Changes) -> None:
+    def submit(self, pod: InferencePod, changes: Changes) -> asyncio.Future[None]:
         """Put entries into what a pod is told, by the name of their LoRAAdapter, or with None take them out.
 
-        A pod that is gone is told nothing, and that is no error. Raises `RefusedError` if it cannot be told so much,
-        and what the client raises. Whoever is cancelled while waiting takes no wish back.
-        """
-        await asyncio.shield(self.submit(pod, changes))
-
-    def submit(self, pod: InferencePod, changes: Changes) -> asyncio.Future[None]:
-        """Do what `assign` does, and return at once what can be waited for.
-
-        For those who need not wait: a worker that does is not free for the next wish, and so bounds what one request
-        can carry. A failure nobody asks about is dropped, and the next pass finds that the pod lacks its entry.
+        Returns at once what can be waited for: a worker that waits is not free for the next wish, and so bounds what
+        one request can carry. A pod that is gone is told nothing, and that is no error. It ends with `RefusedError` if
+        the pod cannot be told so much, or with what the client raises. A failure nobody asks about is dropped, and the
+        next pass finds that the pod lacks its entry.
         """
         key = _PodId(pod.namespace, pod.name, pod.uid)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

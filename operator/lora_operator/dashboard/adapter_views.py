@@ -16,9 +16,6 @@ from lora_operator.dashboard.masking import mask_spec, mask_url
 
 Document = dict[str, Any]
 
-SUMMARIES = ("Ready", "Progressing", "Degraded", "Waiting", "Unknown")
-"""What stands in the place of a phase, which adapters have none of."""
-
 
 def adapter_row(document: Document) -> Document:
     """Return one row of the list."""

@@ -1,13 +1,18 @@
 """Tells the ends of pods that are nobody's fault: evicted, pre-empted, lost with their node, or interrupted.
 
-They are counted apart from failures, as the pod failure policy of the Jobs does. Nothing here promises what follows.
+They are counted apart from failures, as the pod failure policy of the Jobs does. A pod that was evicted for a limit of
+its own is a failure, whatever its container said: the next one would end the same way. Nothing here promises what
+follows.
 """
 
+from lora_api.evictions import outgrew_its_disk
 from lora_api.exit_codes import ExitCode
 from lora_api.reasons import Reason
 from lora_operator.domain.observed import PodView
 from lora_operator.domain.words import read_message, shown
 
+EVICTED = "Evicted"
+"""The kubelet's word for a pod that it ended as a whole."""
 _NODE_SHUTDOWN = "node shutdown"
 _CRITICAL_POD = "critical pod"
 _TAINT_MANAGERS = frozenset({"DeletionByTaintManager", "DeletionByDeviceTaintManager"})
@@ -15,7 +20,21 @@ _TAINT_MANAGERS = frozenset({"DeletionByTaintManager", "DeletionByDeviceTaintMan
 
 def is_disruption(pod: PodView) -> bool:
     """Return whether a pod ended through no fault of the job."""
+    return _looks_disrupted(pod) and not _outgrew_its_disk(pod)
+
+
+def is_overlooked(pod: PodView) -> bool:
+    """Return whether a pod failed that the Job does not count: its pod failure policy cannot see why it was evicted."""
+    return _looks_disrupted(pod) and _outgrew_its_disk(pod)
+
+
+def _looks_disrupted(pod: PodView) -> bool:
+    """Return whether the pod failure policy of the Jobs ignores the end of a pod."""
     return pod.phase == "Failed" and (pod.disrupted or _was_interrupted(pod))
+
+
+def _outgrew_its_disk(pod: PodView) -> bool:
+    return pod.lost_reason == EVICTED and outgrew_its_disk(pod.lost_message)
 
 
 def _was_interrupted(pod: PodView) -> bool:

@@ -7,12 +7,13 @@ then the exit code. What keeps a pod waiting is explained in `waiting.py`, `sche
 import re
 
 from lora_api.artifacts import ArtifactLayout
+from lora_api.evictions import exceeds_storage_limit, full_volume
 from lora_api.exit_codes import PERMANENT, ExitCode
 from lora_api.lorajob_status import Failure
 from lora_api.messages import TerminationMessage
 from lora_api.names import RESTART_ANNOTATION
 from lora_api.reasons import REASON_OF_EXIT_CODE, Reason
-from lora_operator.domain.disruptions import describe_disruption, disruption_reason, is_disruption
+from lora_operator.domain.disruptions import EVICTED, describe_disruption, disruption_reason, is_disruption
 from lora_operator.domain.observed import ContainerEnd, PodView, Stage, WorkView
 from lora_operator.domain.refusals import explain_refusal
 from lora_operator.domain.scheduling import explain_unschedulable, unschedulable_failure
@@ -41,7 +42,6 @@ _UNLOCATED = "ContainerStatusUnknown"
 """The kubelet's word for a container that was gone when it came to look."""
 _NOT_STARTED = frozenset({"StartError", "ContainerCannotRun"})
 _EXIT_CODE = re.compile(r"failed with exit code (\d+)")
-_EMPTY_DIR = re.compile(r'EmptyDir volume "(?P<name>[^"]+)"')
 
 _GOES_ON = "the run goes on by itself from its last checkpoint"
 _DEADLINE = "spec.failurePolicy.activeDeadlineSeconds"
@@ -204,15 +204,15 @@ def _explain_silent(pod: PodView, end: ContainerEnd) -> Failure:
 def _explain_lost(pod: PodView) -> Failure:
     """Return why a pod ended as a whole, of which its container could say nothing."""
     code = pod.end.exit_code if pod.end else None
-    if pod.disrupted:
-        return _failure(Reason.POD_LOST, describe_disruption(pod), code)
     why = shown(pod.lost_message) or pod.lost_reason or (pod.end.message if pod.end else "") or "no reason given"
-    if pod.lost_reason == "Evicted" and (volume := _EMPTY_DIR.search(why)):
-        hint, then = _volume_hint(volume["name"])
+    if pod.lost_reason == EVICTED and (volume := full_volume(why)):
+        hint, then = _volume_hint(volume)
         return _failure(Reason.DISK_FULL, f"Pod {pod.name} was evicted: {why}", code, hint, then)
-    if pod.lost_reason == "Evicted" and "ephemeral" in why:
+    if pod.lost_reason == EVICTED and exceeds_storage_limit(why):
         hint = "have the limit that the LimitRange of the namespace sets for ephemeral-storage raised"
         return _failure(Reason.DISK_FULL, f"Pod {pod.name} was evicted: {why}", code, hint, f"then {_AGAIN}")
+    if pod.disrupted:
+        return _failure(Reason.POD_LOST, describe_disruption(pod), code)
     return _failure(Reason.POD_LOST, f"Pod {pod.name} was lost: {why}", code)
 
 

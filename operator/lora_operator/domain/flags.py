@@ -48,6 +48,8 @@ class EngineChange:
     arguments: tuple[str, ...] = ()
     max_rank: int | None = None
     """Largest rank that the engine will take; None if that cannot be seen."""
+    reads_by_name: bool = False
+    """Whether it is told the adapters of the request by name, once, and cannot start before their files are there."""
     notes: tuple[Note, ...] = field(default=())
 
 
@@ -168,11 +170,15 @@ def _nim(line: CommandLine, request: Request) -> EngineChange:
 
 def _tgi(line: CommandLine, request: Request) -> EngineChange:
     """It reads its adapters once, at its start; the agent has them in place by then."""
-    if line.has("--lora-adapters") or line.variable("LORA_ADAPTERS") or not request.served_names:
+    if line.has("--lora-adapters") or not request.served_names:
         return EngineChange()
     value = ",".join(f"{name}={ADAPTERS_DIRECTORY}/{name}" for name in request.served_names)
+    if line.variable("LORA_ADAPTERS"):  # perhaps our own, of an earlier look at the same pod
+        return EngineChange(reads_by_name=line.literal("LORA_ADAPTERS") == value)
     missing = ({"name": "LORA_ADAPTERS", "value": value},)
-    return EngineChange(missing) if request.allowed else EngineChange(notes=(_lacks(line, (), missing),))
+    if not request.allowed:
+        return EngineChange(notes=(_lacks(line, (), missing),))
+    return EngineChange(missing, reads_by_name=True)
 
 
 def _missing(line: CommandLine, wanted: dict[str, str]) -> tuple[str, ...]:

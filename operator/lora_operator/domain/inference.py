@@ -75,8 +75,6 @@ class AgentReport:
     """Its last answer, None if there was none yet."""
     silent_seconds: float | None = None
     """Since when it does not answer; None if it answered the last question, or was not asked yet."""
-    answered: bool = False
-    """Whether it answered the last question."""
 
 
 def read_inference_pod(document: Document, before: InferencePod | None = None) -> InferencePod:
@@ -172,11 +170,6 @@ def _read_entry(value: Any) -> DesiredAdapter | None:
     except ValidationError:
         return None
     return _KNOWN.setdefault(key, entry)
-
-
-def with_entry(text: str | None, name: str, entry: DesiredAdapter | None) -> str | None:
-    """Return the annotation with one entry put in, or with None taken out; see `with_entries`."""
-    return with_entries(text, {name: entry})
 
 
 def with_entries(text: str | None, changes: Mapping[str, DesiredAdapter | None]) -> str | None:

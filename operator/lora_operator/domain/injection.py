@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from lora_api.base import QUANTITY
 from lora_api.delivery import MAX_ADAPTERS, Desired
+from lora_api.loraadapter import RolloutStage
 from lora_api.names import (
     ADAPTERS_ANNOTATION,
     ADAPTERS_DIRECTORY,
@@ -34,9 +35,10 @@ from lora_operator.domain.agent_container import (
     agent_volumes,
     is_own,
 )
-from lora_operator.domain.engines import Found, InjectionRefusedError, annotations_of, find_engine
+from lora_operator.domain.engines import TGI, Found, InjectionRefusedError, annotations_of, find_engine
 from lora_operator.domain.flags import EngineChange, Note, Request, change_engine, engine_key
 from lora_operator.domain.inference import MAX_DESIRED_BYTES
+from lora_operator.domain.reading import read_adapter
 
 Document = dict[str, Any]
 
@@ -101,11 +103,13 @@ def inject(pod: Document, adapters: Iterable[Document], desired: Desired, settin
     """
     if not is_wanted(pod):
         return Injection([])
-    names = named_adapters(pod)
+    names, adapters = named_adapters(pod), list(adapters)
     wanted = Desired(adapters=[each for each in desired.adapters if each.name in names])
     text = _encoded(wanted)
     found = find_engine(pod)
-    request = Request(len(names), tuple(each.served_name for each in wanted.adapters), _may_change(pod))
+    unserved = _unserved(adapters, names, wanted) if found.product is TGI else {}
+    served_names = {each.name: each.served_name for each in wanted.adapters} | unserved
+    request = Request(len(names), tuple(served_names[each] for each in sorted(served_names)), _may_change(pod))
     change = change_engine(found, request)
     key, key_notes = engine_key(found)
     store_size, store_bytes = _store(pod)
@@ -115,7 +119,7 @@ def inject(pod: Document, adapters: Iterable[Document], desired: Desired, settin
         url=found.url,
         key=key,
         max_rank=change.max_rank,
-        required=_required(pod, names),
+        required=tuple(dict.fromkeys((*_required(pod, names), *(unserved if change.reads_by_name else ())))),
         annotations=annotations_of(pod),
         store_size=store_size,
         store_bytes=store_bytes,
@@ -128,6 +132,21 @@ def inject(pod: Document, adapters: Iterable[Document], desired: Desired, settin
         INJECTED_ANNOTATION: _report(found, change, notes),
     }
     return Injection(_patch(pod, changed), notes)
+
+
+def _unserved(adapters: Iterable[Document], names: Sequence[str], wanted: Desired) -> dict[str, str]:
+    """Return the model names of those LoRAAdapters that no pod has served yet, by their names.
+
+    The operator tells the pod to serve them once it exists. One that was given up is left out: nobody waits for it.
+    """
+    known = {each.name for each in wanted.adapters}
+    found = [read_adapter(each) for each in adapters]
+    new = [each for each in found if each.name in names and each.name not in known and each.deleting_since is None]
+    return {
+        each.name: each.spec.served_name or each.name
+        for each in sorted(new, key=lambda each: each.name)
+        if each.spec is not None and not (each.status.rollout and each.status.rollout.stage == RolloutStage.FAILED)
+    }
 
 
 def _encoded(desired: Desired) -> str:

@@ -10,7 +10,9 @@ from datetime import timedelta
 from lora_api.lorajob import LoRAJobSpec
 from lora_api.lorajob_status import Attempts, Failure
 from lora_api.reasons import ConditionType, Reason
+from lora_operator.domain.disruptions import is_overlooked
 from lora_operator.domain.errors import Stall
+from lora_operator.domain.failures import explain_failed_job
 from lora_operator.domain.observed import Child, Ownership, WorkView
 from lora_operator.domain.status import Draft
 from lora_operator.domain.steps import Context, Deletion, Step, delete_child
@@ -47,19 +49,30 @@ def new_run(context: Context, draft: Draft) -> Step:
 
 
 def limits(context: Context, draft: Draft) -> Step:
-    """End a run that has lasted, or was disrupted, for longer than it may. A resume does not reset either limit."""
+    """End a run that has lasted, failed or was disrupted for longer than it may. A resume does not reset a limit."""
     spec = context.job.spec
     if spec is None:
         return Step(draft, go_on=True)
     policy, attempts = spec.failure_policy, draft.status.attempts or Attempts()
     if attempts.disruptions > policy.max_disruptions:
         return _end(context, draft, _too_many_disruptions(attempts.disruptions, policy.max_disruptions))
+    overlooking = _overlooking(context)
+    if overlooking is not None and attempts.failures > policy.max_failures:
+        return _end(context, draft, explain_failed_job(overlooking, context.layout))
     if policy.active_deadline_seconds is None or draft.status.start_time is None:
         return Step(draft, go_on=True)
     left = (draft.status.start_time + timedelta(seconds=policy.active_deadline_seconds) - draft.now).total_seconds()
     if left <= 0:
         return _end(context, draft, _deadline_exceeded(draft, policy.active_deadline_seconds))
     return Step(draft, requeue_after=left, go_on=True)
+
+
+def _overlooking(context: Context) -> WorkView | None:
+    """Return the training Job if it has failed pods that it does not count, and so does not end by itself in time."""
+    work = context.observed.train
+    if work is None or work.failed or work.complete or work.child.ownership is not Ownership.OURS:
+        return None
+    return work if any(is_overlooked(pod) for pod in work.pods) else None
 
 
 def _end(context: Context, draft: Draft, failure: Failure) -> Step:

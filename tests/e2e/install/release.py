@@ -12,7 +12,8 @@ import yaml
 from demo.kubectl import get, items, kubectl
 from deploy.release import CHART, NAME, NAMESPACE, WAIT, cluster_values, upgrade_arguments
 from lora_api.crd import all_crds
-from support.helm import ROOT, Helm
+from support.helm import Helm
+from support.tools import ROOT
 from support.wait import wait_for
 
 PREVIOUS = "0.0.9"

@@ -6,7 +6,7 @@ import pytest
 
 from lora_api.messages import TerminationMessage
 from lora_cli.explain.job import decide, explain_job
-from lora_cli.explain.snapshot import Snapshot, Standing
+from lora_cli.explain.snapshot import Document, Snapshot, Standing
 from lora_cli.render.why import why_lines
 from unit.cli.golden_text import assert_golden
 from unit.cli.objects import (
@@ -34,7 +34,14 @@ SECRET_LOST = 'secret "s3-keys" not found'
 QUOTA = 'pods "bot" is forbidden: exceeded quota: gpus'
 QUEUED = condition("Admitted", "False", "Queued", "couldn't assign flavors: insufficient quota for nvidia.com/gpu")
 STALL = {"reason": "SecretNotFound", "message": 'Secret "s3-keys" does not exist', "hint": "create it"}
+SCRATCH_FULL = 'Usage of EmptyDir volume "scratch" exceeds the limit "8Mi". '
 COMPLETE = {"type": "Complete", "status": "True", "lastTransitionTime": at(10)}
+
+
+def evicted(code: int, message: str) -> Document:
+    """Return a pod that the kubelet has evicted."""
+    found = ended(code)
+    return found | {"status": found["status"] | {"reason": "Evicted", "message": message}}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +84,7 @@ COMPLETE = {"type": "Complete", "status": "True", "lastTransitionTime": at(10)}
         (snapshot(STARTING, ended(65, BAD_DATA)), TROUBLE, "BadData", "failed: row 7 has no messages"),
         (snapshot(STARTING, ended(69)), WAITING, "ServiceUnavailable", "it ended with code 69 and left no message"),
         (snapshot(STARTING, ended(75)), WAITING, "Interrupted", "was taken away"),
+        (snapshot(STARTING, evicted(75, SCRATCH_FULL)), WAITING, "DiskFull", f"was evicted: {SCRATCH_FULL}"),
         (snapshot(job(QUEUED)), WAITING, "Queued", "insufficient quota for nvidia.com/gpu"),
         (snapshot(job(spec={"suspend": True})), WAITING, "SuspendedByUser", "spec.suspend keeps the job without pods"),
         (

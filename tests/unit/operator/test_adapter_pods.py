@@ -78,7 +78,7 @@ class TestAForgedAnswer:
 
     def test_adapters_that_the_pod_was_not_told_are_not_shown(self) -> None:
         answer = status(said("other", message="look at me"))
-        view = serving_pod(told("pod-0"), AgentReport(answer, None, True), NAME)
+        view = serving_pod(told("pod-0"), AgentReport(answer, None), NAME)
         assert view.said is None
         assert [each.state for each in pod_states([view], 10)] == ["Pending"]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import logging
 import ssl
@@ -13,7 +14,7 @@ import aiohttp
 import pytest
 
 from lora_api.delivery import Desired
-from lora_operator.app.admission import NotAReviewError, Reviewer
+from lora_operator.app.admission import Admission, NotAReviewError, Reviewer
 from lora_operator.app.certificates import make_certificate
 from lora_operator.app.config import read_config
 from lora_operator.app.probes import Health
@@ -150,6 +151,44 @@ def test_a_review_without_a_request_has_no_answer(request_: Any) -> None:
     whole = json.loads(review({})) | {"request": request_}
     with pytest.raises(NotAReviewError):
         answer(json.dumps(whole).encode())
+
+
+def injected() -> dict[str, Any]:
+    """Return a pod that has been here before."""
+    return patched(labelled({}), json.loads(base64.b64decode(answer(review(labelled({})))["patch"])))
+
+
+OBSERVED: list[tuple[str, bytes, Adapters, Admission]] = [
+    ("a pod that is patched", review(labelled({})), Adapters(), Admission.INJECTED),
+    ("one that asks for nothing", review(labelled({}) | {"metadata": {}}), Adapters(), Admission.UNCHANGED),
+    ("one that has it already", review(injected()), Adapters(), Admission.UNCHANGED),
+    ("a wrong name", review(labelled({"lora-operator.io/adapters": "team-b/x"})), Adapters(), Admission.REFUSED),
+    ("no answer of the API server", review(labelled({})), Adapters(OSError("away")), Admission.ERROR),
+    ("a defect", review(labelled({}, ports=[{"containerPort": "x"}])), Adapters(), Admission.ERROR),
+    ("nonsense", b"nonsense", Adapters(), Admission.ERROR),
+]
+
+
+@pytest.mark.parametrize(("name", "body", "adapters", "expected"), OBSERVED, ids=[each[0] for each in OBSERVED])
+def test_what_became_of_a_request_is_told_once_with_its_time(
+    name: str, body: bytes, adapters: Adapters, expected: Admission
+) -> None:
+    told: list[tuple[Admission, float]] = []
+    times = iter([10.0, 10.25])
+
+    async def ask() -> None:
+        reviewer = Reviewer(
+            adapters.read,
+            lambda *_: Desired(),
+            SETTINGS,
+            observer=lambda admission, seconds: told.append((admission, seconds)),
+            clock=lambda: next(times),
+        )
+        with contextlib.suppress(NotAReviewError):
+            await reviewer.answer(body)
+
+    asyncio.run(ask())
+    assert told == [(expected, 0.25)], name
 
 
 async def served(folder: Path, scenario: Any) -> None:

@@ -13,7 +13,7 @@ from lora_operator.cluster.client import ApiError, ChangedError
 from lora_operator.cluster.desires import DesireWriter
 from lora_operator.cluster.inference import InferencePods
 from lora_operator.domain.errors import RefusedError
-from lora_operator.domain.inference import InferencePod, read_desired, with_entries, with_entry
+from lora_operator.domain.inference import InferencePod, read_desired, with_entries
 
 Document = dict[str, Any]
 
@@ -94,12 +94,12 @@ def play(scenario: Callable[[World], Awaitable[None]], *names: str) -> World:
 def test_an_entry_is_put_in_changed_and_taken_out() -> None:
     async def scenario(world: World) -> None:
         pod = world.pod()
-        await world.writer.assign(pod, {"a": entry("a")})
+        await world.writer.submit(pod, {"a": entry("a")})
         assert set(world.pod().desired) == {"a"}, "it is known before the watch brings it"
-        await world.writer.assign(pod, {"b": entry("b")})
+        await world.writer.submit(pod, {"b": entry("b")})
         assert world.told() == ["a", "b"], "it starts from what is known now, and not from what the caller has seen"
-        await world.writer.assign(pod, {"a": entry("a", "s3://models/b"), "b": None})
-        await world.writer.assign(pod, {"a": None})
+        await world.writer.submit(pod, {"a": entry("a", "s3://models/b"), "b": None})
+        await world.writer.submit(pod, {"a": None})
 
     world = play(scenario)
     assert world.server.text("p") == "{}"
@@ -108,9 +108,9 @@ def test_an_entry_is_put_in_changed_and_taken_out() -> None:
 
 def test_what_a_pod_is_told_already_is_not_written() -> None:
     async def scenario(world: World) -> None:
-        await world.writer.assign(world.pod(), {"a": None})
-        await world.writer.assign(world.pod(), {"a": entry("a")})
-        await world.writer.assign(world.pod(), {"a": entry("a")})
+        await world.writer.submit(world.pod(), {"a": None})
+        await world.writer.submit(world.pod(), {"a": entry("a")})
+        await world.writer.submit(world.pod(), {"a": entry("a")})
 
     assert play(scenario).server.writes == ["p"]
 
@@ -121,7 +121,7 @@ def test_200_adapters_for_50_pods_are_50_requests() -> None:
 
     async def scenario(world: World) -> None:
         found = [world.pod(each) for each in pods]
-        await asyncio.gather(*(world.writer.assign(pod, {each: entry(each)}) for each in adapters for pod in found))
+        await asyncio.gather(*(world.writer.submit(pod, {each: entry(each)}) for each in adapters for pod in found))
 
     world = play(scenario, *pods)
     assert sorted(world.server.writes) == sorted(pods)
@@ -159,7 +159,7 @@ def test_what_is_wanted_during_a_write_is_written_next() -> None:
                 later.append(world.writer.submit(world.pod(), {"c": entry("c")}))
 
         world.server.before = during
-        await world.writer.assign(world.pod(), {"a": entry("a")})
+        await world.writer.submit(world.pod(), {"a": entry("a")})
         assert world.told() == ["a"]
         await asyncio.gather(*later)
 
@@ -184,10 +184,10 @@ def test_another_operators_write_is_not_undone() -> None:
     async def scenario(world: World) -> None:
         async def other(number: int) -> None:
             if number == 1:
-                world.server.put("p", with_entry(None, "theirs", entry("theirs")))
+                world.server.put("p", with_entries(None, {"theirs": entry("theirs")}))
 
         world.server.before = other
-        await world.writer.assign(world.pod(), {"ours": entry("ours")})
+        await world.writer.submit(world.pod(), {"ours": entry("ours")})
 
     world = play(scenario)
     assert world.told() == ["ours", "theirs"]
@@ -197,11 +197,11 @@ def test_another_operators_write_is_not_undone() -> None:
 def test_a_pod_that_others_write_all_the_time_is_given_up_after_three_attempts() -> None:
     async def scenario(world: World) -> None:
         async def other(number: int) -> None:
-            world.server.put("p", with_entry(None, f"theirs-{number}", entry(f"theirs-{number}")))
+            world.server.put("p", with_entries(None, {f"theirs-{number}": entry(f"theirs-{number}")}))
 
         world.server.before = other
         with pytest.raises(ApiError, match="pod p is told was changed by others 3 times"):
-            await world.writer.assign(world.pod(), {"ours": entry("ours")})
+            await world.writer.submit(world.pod(), {"ours": entry("ours")})
 
     assert len(play(scenario).server.writes) == 3
 
@@ -210,13 +210,13 @@ def test_a_write_whose_answer_was_lost_is_found_done() -> None:
     async def scenario(world: World) -> None:
         async def lost(number: int) -> None:
             if number == 1:
-                world.server.put("p", with_entry(None, "a", entry("a")))
+                world.server.put("p", with_entries(None, {"a": entry("a")}))
                 raise TimeoutError
 
         world.server.before = lost
         with pytest.raises(TimeoutError):
-            await world.writer.assign(world.pod(), {"a": entry("a")})
-        await world.writer.assign(world.pod(), {"a": entry("a")})
+            await world.writer.submit(world.pod(), {"a": entry("a")})
+        await world.writer.submit(world.pod(), {"a": entry("a")})
 
     world = play(scenario)
     assert (world.told(), len(world.server.writes), world.server.reads) == (["a"], 2, 1)
@@ -227,8 +227,8 @@ def test_a_pod_that_is_gone_is_told_nothing_and_that_is_no_error() -> None:
         gone, replaced = world.pod("gone"), world.pod("replaced")
         del world.server.pods["gone"]
         world.server.put("replaced", uid="another")
-        await world.writer.assign(gone, {"a": entry("a")})
-        await world.writer.assign(replaced, {"a": entry("a")})
+        await world.writer.submit(gone, {"a": entry("a")})
+        await world.writer.submit(replaced, {"a": entry("a")})
 
     world = play(scenario, "gone", "replaced")
     assert world.server.text("replaced") is None
@@ -249,7 +249,7 @@ def test_what_the_server_refuses_is_refused_and_not_tried_again(refusal: Excepti
 
         world.server.before = refuse
         with pytest.raises(RefusedError, match="Too long"):
-            await world.writer.assign(world.pod(), {"a": entry("a")})
+            await world.writer.submit(world.pod(), {"a": entry("a")})
 
     assert len(play(scenario).server.writes) == 1
 
@@ -261,7 +261,7 @@ def test_a_conflict_with_the_kubelet_is_tried_again() -> None:
                 raise ChangedError("the object has been modified", invalid=False)
 
         world.server.before = conflict
-        await world.writer.assign(world.pod(), {"a": entry("a")})
+        await world.writer.submit(world.pod(), {"a": entry("a")})
 
     assert play(scenario).told() == ["a"]
 
@@ -271,9 +271,9 @@ def test_one_adapter_too_many_is_refused_alone_and_what_makes_room_goes_first() 
         full = with_entries(None, {f"a-{number}": entry(f"a-{number}") for number in range(256)})
         world.known.listed(world.server.put("p", full))
         results = await asyncio.gather(
-            world.writer.assign(world.pod(), {"one": entry("one")}),
-            world.writer.assign(world.pod(), {"two": entry("two")}),
-            world.writer.assign(world.pod(), {"a-7": None}),
+            world.writer.submit(world.pod(), {"one": entry("one")}),
+            world.writer.submit(world.pod(), {"two": entry("two")}),
+            world.writer.submit(world.pod(), {"a-7": None}),
             return_exceptions=True,
         )
         assert results[0] is None
@@ -302,7 +302,7 @@ def test_nobody_is_refused_for_what_another_one_wishes() -> None:
         world.server.set_annotation = bounded  # type: ignore[method-assign]
         wishes: list[dict[str, DesiredAdapter | None]] = [{"c": entry("c")}, {"d": entry("d")}, {"a": None}]
         results = await asyncio.gather(
-            *(world.writer.assign(world.pod(), each) for each in wishes), return_exceptions=True
+            *(world.writer.submit(world.pod(), each) for each in wishes), return_exceptions=True
         )
         assert [type(each) for each in results] == [type(None), RefusedError, type(None)]
 
@@ -315,24 +315,14 @@ def test_an_annotation_that_is_too_long_is_refused_in_words() -> None:
         with pytest.raises(
             RefusedError, match=r"of pod p was refused .* 200 adapters take \d+ bytes; a pod can be told 204800"
         ):
-            await world.writer.assign(world.pod(), long)
+            await world.writer.submit(world.pod(), long)
 
     assert play(scenario).server.writes == []
 
 
-def test_whoever_is_cancelled_takes_no_wish_back() -> None:
-    async def scenario(world: World) -> None:
-        waiting = asyncio.create_task(world.writer.assign(world.pod(), {"a": entry("a")}))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await world.writer.assign(world.pod(), {"b": entry("b")})
-
-    assert play(scenario).told() == ["a", "b"]
-
-
 def test_after_the_end_nothing_is_written_and_whoever_waits_is_told() -> None:
     async def scenario(world: World) -> None:
-        waiting = asyncio.create_task(world.writer.assign(world.pod(), {"a": entry("a")}))
+        waiting = world.writer.submit(world.pod(), {"a": entry("a")})
         await asyncio.sleep(0)
         await world.writer.close()
         for each in (waiting, world.writer.submit(world.pod(), {"a": entry("a")})):

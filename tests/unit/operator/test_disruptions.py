@@ -7,7 +7,7 @@ import pytest
 
 from lora_api.exit_codes import PERMANENT
 from lora_api.messages import TerminationMessage
-from lora_operator.domain.disruptions import describe_disruption, disruption_reason, is_disruption
+from lora_operator.domain.disruptions import describe_disruption, disruption_reason, is_disruption, is_overlooked
 from lora_operator.domain.observed import ContainerEnd
 from support.world import ended, pod
 
@@ -102,6 +102,43 @@ def test_a_user_interrupt_is_a_disruption_in_the_trainers_words() -> None:
     assert describe_disruption(stopped) == (
         "Pod pod-1 was interrupted on node node-1. Stopped after step 12, which is saved"
     )
+
+
+SCRATCH_FULL = 'Usage of EmptyDir volume "scratch" exceeds the limit "8Mi". '
+STORAGE_FULL = "Pod ephemeral local storage usage exceeds the total limit of containers 8Mi. "
+NODE_FULL = "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 9Mi. "
+EVICTIONS: dict[str, tuple[str, int, bool, bool, bool]] = {
+    # The kubelet's words, the exit code, whether Kubernetes calls it a disruption; a disruption? unseen by the Job?
+    "its scratch is full, and it is killed": (SCRATCH_FULL, 137, False, False, False),
+    "its scratch is full, and it saves in time": (SCRATCH_FULL, 75, False, False, True),
+    "its scratch is full, by a kubelet that sets the condition": (SCRATCH_FULL, 137, True, False, True),
+    "its storage is full, and it saves in time": (STORAGE_FULL, 75, False, False, True),
+    "the node is full, and it saves in time": (NODE_FULL, 75, True, True, False),
+    "the node is full, and it is killed": (NODE_FULL, 137, True, True, False),
+}
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "condition", "disruption", "overlooked"), EVICTIONS.values(), ids=EVICTIONS
+)
+def test_an_eviction_is_a_disruption_unless_the_pod_outgrew_a_limit_of_its_own(
+    message: str, code: int, condition: bool, disruption: bool, overlooked: bool
+) -> None:
+    taken = pod(
+        phase="Failed",
+        lost_reason="Evicted",
+        lost_message=message,
+        disrupted=condition,
+        end=ContainerEnd(code, "Error", said("Stopped after step 12").encode().decode()),
+    )
+    assert (is_disruption(taken), is_overlooked(taken)) == (disruption, overlooked)
+
+
+def test_only_the_kubelet_says_why_a_pod_was_evicted() -> None:
+    """Whoever deletes a pod leaves no such reason, and what the trainer says is not asked."""
+    deleted = pod(phase="Failed", end=ContainerEnd(75, "Error", said(SCRATCH_FULL).encode().decode()))
+    assert is_disruption(deleted)
+    assert not is_overlooked(deleted)
 
 
 @pytest.mark.parametrize("code", sorted(PERMANENT))

@@ -92,6 +92,25 @@ ENDS: dict[str, tuple[PodView, str, int | None, list[str], list[str]]] = {
         ['"scratch"', "8Mi"],
         ["raise spec.resources.scratch", GOES_ON],
     ),
+    "the scratch volume is full, and the trainer saves a checkpoint in time": (
+        pod(
+            phase="Failed",
+            lost_reason="Evicted",
+            lost_message=SCRATCH_FULL,
+            end=ContainerEnd(75, "Error", said("Interrupted", "Stopped after step 12").encode().decode()),
+        ),
+        "DiskFull",
+        75,
+        ['"scratch"', "8Mi"],
+        ["raise spec.resources.scratch", GOES_ON],
+    ),
+    "the scratch volume is full, on a cluster that calls this a disruption": (
+        lost("Evicted", SCRATCH_FULL, 137, disrupted=True, disruption_reason="TerminationByKubelet"),
+        "DiskFull",
+        137,
+        ['"scratch"', "8Mi"],
+        ["raise spec.resources.scratch", GOES_ON],
+    ),
     "the kubelet finds another volume full": (
         lost("Evicted", TMP_FULL, 137),
         "DiskFull",

@@ -20,7 +20,6 @@ from lora_operator.domain.inference import (
     read_desired,
     read_inference_pod,
     with_entries,
-    with_entry,
 )
 
 Document = dict[str, Any]
@@ -211,7 +210,7 @@ def test_entries_are_put_in_and_taken_out(
 
 def test_a_text_that_says_the_same_in_other_words_is_left_as_it_is() -> None:
     spaced = json.dumps(json.loads(text_of("a")), indent=1)
-    assert with_entry(spaced, "a", entry("a")) == spaced
+    assert with_entries(spaced, {"a": entry("a")}) == spaced
 
 
 names = st.sampled_from(["a", "b", "c", "d"])
@@ -237,7 +236,7 @@ def test_any_changes_leave_what_was_wanted_last(changes: list[tuple[str, dict[st
         wanted |= {name: change} if change else {}
         if change is None:
             wanted.pop(name, None)
-        one_by_one = with_entry(one_by_one, name, change)
+        one_by_one = with_entries(one_by_one, {name: change})
         assert read_desired(one_by_one) == wanted
     assert with_entries(None, dict(wanted)) == (one_by_one if wanted else None)
 
@@ -245,7 +244,7 @@ def test_any_changes_leave_what_was_wanted_last(changes: list[tuple[str, dict[st
 def test_no_more_adapters_than_a_pod_takes() -> None:
     full = with_entries(None, {f"a-{number}": entry(f"a-{number}") for number in range(MAX_ADAPTERS)})
     with pytest.raises(TooMuchError, match="257 adapters; a pod serves at most 256"):
-        with_entry(full, "one-more", entry("one-more"))
+        with_entries(full, {"one-more": entry("one-more")})
 
 
 def test_no_more_bytes_than_an_annotation_may_have() -> None:

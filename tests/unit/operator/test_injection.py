@@ -161,6 +161,42 @@ def test_what_another_webhook_gave_the_agent_stays_and_a_token_goes() -> None:
     assert again["securityContext"]["runAsNonRoot"]
 
 
+def test_an_engine_that_reads_by_name_waits_for_what_no_pod_has_served_yet() -> None:
+    """Whoever had it served before is waited for anyway, and what was given up by all holds no new pod up."""
+    after = result_of("tgi-first")
+    (engine,) = after["spec"]["containers"]
+    named = "newcomer-8b=/adapters/newcomer-8b,support-bot=/adapters/support-bot"
+    assert env_of(engine)["LORA_ADAPTERS"] == named
+    assert env_of(agent_of(after))["LORA_REQUIRED_ADAPTERS"] == "newcomer"
+    assert [
+        each["name"] for each in json.loads(after["metadata"]["annotations"]["lora-operator.io/desired"])["adapters"]
+    ] == ["support-bot"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "required"),
+    [
+        ({"inject-flags": "false"}, None),
+        ({"required-adapters": "support-bot"}, "support-bot,newcomer"),
+    ],
+)
+def test_what_the_author_says_of_an_engine_that_reads_by_name_counts(
+    changes: dict[str, str], required: str | None
+) -> None:
+    pod, adapters = read_case("tgi-first")
+    pod["metadata"]["annotations"] |= {f"lora-operator.io/{name}": value for name, value in changes.items()}
+    after = patched(pod, injection_of(pod, adapters).patch)
+    assert env_of(agent_of(after)).get("LORA_REQUIRED_ADAPTERS") == required
+
+
+def test_a_list_of_the_authors_own_is_theirs_to_wait_for() -> None:
+    pod, adapters = read_case("tgi-first")
+    pod["spec"]["containers"][0]["env"] = [{"name": "LORA_ADAPTERS", "value": "mine=/models/mine"}]
+    after = patched(pod, injection_of(pod, adapters).patch)
+    assert after["spec"]["containers"][0]["env"] == pod["spec"]["containers"][0]["env"]
+    assert "LORA_REQUIRED_ADAPTERS" not in env_of(agent_of(after))
+
+
 def test_the_agent_starts_after_the_sidecars_that_give_the_pod_its_network() -> None:
     pod = labelled({})
     pod["spec"]["initContainers"] = [{"name": "istio-proxy", "image": "proxy", "restartPolicy": "Always"}]

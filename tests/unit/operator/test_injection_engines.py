@@ -226,6 +226,7 @@ def test_text_generation_inference_reads_its_adapters_at_its_start() -> None:
     image = {"image": "ghcr.io/huggingface/text-generation-inference:3", "args": ["--model-id=x"]}
     found = change(Request(2, ("a", "b")), **image)
     assert found.environment == ({"name": "LORA_ADAPTERS", "value": "a=/adapters/a,b=/adapters/b"},)
+    assert found.reads_by_name, "so it cannot start without them"
     assert change(Request(2, ()), **image) == EngineChange(), "what is not there cannot be read"
 
 

@@ -9,6 +9,7 @@ from prometheus_client import generate_latest
 
 from lora_api.lorajob_status import Phase
 from lora_api.reasons import Reason
+from lora_operator.app.admission import Admission
 from lora_operator.app.metrics import Metrics
 from lora_operator.cluster.client import EVENTS, JOBS, LORAJOBS, PODS
 from lora_operator.cluster.requests import describe
@@ -125,6 +126,16 @@ def test_requests_and_polls_are_counted() -> None:
     assert value(metrics, "loraop_progress_polls_total", result="answered") == 1
     assert value(metrics, "loraop_progress_polls_total", result="failed") == 0
     assert value(metrics, "loraop_progress_pods") == 7
+
+
+def test_answers_of_the_webhook_are_counted_and_none_is_a_zero() -> None:
+    metrics = Metrics()
+    metrics.admitted(Admission.INJECTED, 0.02)
+    metrics.admitted(Admission.ERROR, 3.5)
+    found = {each.value: value(metrics, "loraop_webhook_admissions_total", result=each) for each in Admission}
+    assert found == {"injected": 1, "unchanged": 0, "refused": 0, "error": 1}
+    assert value(metrics, "loraop_webhook_admission_duration_seconds_bucket", le="0.025") == 1
+    assert value(metrics, "loraop_webhook_admission_duration_seconds_count") == 2
 
 
 @pytest.mark.parametrize(
