@@ -4,6 +4,7 @@ Built programs are kept outside the tree under the hash of what they were built 
 """
 
 import hashlib
+import json
 import os
 import subprocess
 from functools import cache
@@ -29,9 +30,9 @@ def program(name: str) -> str:
 
 
 def module_folder(tool: str, module: str) -> Path:
-    """Return the folder of a module that a tool's go.mod names: manifests lie in it."""
-    command = ["go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module]
-    return Path(_run(command, _TOOLS / tool).strip())
+    """Return the folder of a module that a tool's go.mod names: manifests lie in it. It is fetched if need be."""
+    text = _run(["go", "mod", "download", "-json", module], _TOOLS / tool)
+    return Path(json.loads(text)["Dir"])
 
 
 @cache

@@ -16,7 +16,7 @@ from lora_operator.app.metrics import Metrics
 from lora_operator.app.probes import Health
 from lora_operator.app.session import Contact
 from lora_operator.cluster.agents import AgentReader, direct_fetch, proxy_fetch
-from lora_operator.cluster.client import LORAADAPTERS, LORAJOBS, ApiError, Client, Resource
+from lora_operator.cluster.client import JOBS, LORAADAPTERS, LORAJOBS, ApiError, Client, Resource
 from lora_operator.cluster.desires import DesireWriter
 from lora_operator.cluster.fetch import DirectFetch, ProxyFetch
 from lora_operator.cluster.inference import InferencePods
@@ -25,11 +25,12 @@ from lora_operator.cluster.observe import Observer
 from lora_operator.cluster.progress import ProgressReader
 from lora_operator.domain.adapter_pods import named_in
 from lora_operator.domain.inference import InferencePod
+from lora_operator.domain.observed import Document
 from lora_operator.domain.settings import Settings
 from lora_operator.reconcile.keys import Key, Kind
 from lora_operator.reconcile.loraadapter import LoRAAdapterReconciler
 from lora_operator.reconcile.lorajob import LoRAJobReconciler
-from lora_operator.reconcile.news import News
+from lora_operator.reconcile.news import News, job_facts, pod_facts
 from lora_operator.reconcile.queue import WorkQueue
 from lora_operator.reconcile.resync import Resync
 from lora_operator.reconcile.witness import Witness
@@ -100,7 +101,8 @@ class Work:
         self._agents = AgentReader(ask, self._agent_spoke, observer=metrics.asked_agent)
         self._inference = InferencePods(client, config.namespaces, self._pod_changed)
         self._desires = DesireWriter(client, self._inference)
-        jobs = LoRAJobReconciler(client, Observer(client, self._progress, self._notices), settings, _now, witness)
+        observer = Observer(client, self._progress, self._notices, self._pass_read)
+        jobs = LoRAJobReconciler(client, observer, settings, _now, witness)
         adapters = LoRAAdapterReconciler(client, self._inference, self._agents, self._desires, _now, witness)
         passes = {Kind.LORAJOB: jobs.reconcile, Kind.LORAADAPTER: adapters.reconcile}
         self._reconcile = _dispatcher(passes, witness)
@@ -165,6 +167,9 @@ class Work:
 
     def _progressed(self, namespace: str, job: str) -> None:
         self._queue.add(Key(Kind.LORAJOB, namespace, job))
+
+    def _pass_read(self, resource: Resource, document: Document) -> None:
+        self._news.read(document, job_facts if resource == JOBS else pod_facts)
 
     def _pod_changed(self, before: InferencePod | None, after: InferencePod | None) -> None:
         pod = after or before

@@ -48,11 +48,21 @@ from lora_operator.domain.reading import (
 class Observer:
     """Reads snapshots."""
 
-    def __init__(self, client: Client, progress: ProgressReader, notices: Notices) -> None:
-        """Read objects by `client`; `progress` knows what pods say, and `notices` which pods were refused."""
+    def __init__(
+        self,
+        client: Client,
+        progress: ProgressReader,
+        notices: Notices,
+        on_read: Callable[[Resource, Document], None] = lambda resource, document: None,
+    ) -> None:
+        """Read objects by `client`; `progress` knows what pods say, and `notices` which pods were refused.
+
+        `on_read` hears of each Job and pod that a snapshot is made of.
+        """
         self._client = client
         self._notices = notices
         self._progress = progress
+        self._on_read = on_read
 
     async def observe(
         self, namespace: str, name: str, needs_of: Callable[[ObservedJob], Needs] = needs_of
@@ -99,11 +109,15 @@ class Observer:
 
     async def _pods(self, job: ObservedJob) -> list[Document]:
         labels = f"{JOB_LABEL}={job.name},{RUN_LABEL}={job.run}"
-        return [pod async for pod in self._client.list(PODS, job.namespace, labels=labels)]
+        pods = [pod async for pod in self._client.list(PODS, job.namespace, labels=labels)]
+        for pod in pods:
+            self._on_read(PODS, pod)
+        return pods
 
     def _work(self, job: ObservedJob, document: Document | None, pods: list[Document]) -> WorkView | None:
         if document is None:
             return None
+        self._on_read(JOBS, document)
         work = read_work(document, job, pods)
         if not work.lacks_pods:
             return work

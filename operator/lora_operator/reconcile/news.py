@@ -1,7 +1,8 @@
 """Tells which watch events say something new, so that an object's irrelevant changes cost no pass.
 
-The operator's own status writes come back as events; so do heartbeats, probe times and field managers. Of each live
-object a digest of what a pass would read is kept. When in doubt an event is news: a pass too many only reads.
+The operator's own status writes come back as events; so do heartbeats, probe times and field managers, and after a
+start the list of all children, most of which a pass has read meanwhile. Of each live object a digest of what a pass
+would read is kept. When in doubt an event is news: a pass too many only reads.
 """
 
 import hashlib
@@ -47,16 +48,19 @@ class News:
         self._known: dict[str, bytes] = {}
 
     def has(self, event: Mapping[str, Any], facts: Facts) -> bool:
-        """Return whether an event says something new. What is listed, and what is deleted, always is."""
+        """Return whether an event says something new. What is deleted always does."""
         document = event["object"]
-        uid = document["metadata"].get("uid", "")
         if event["type"] == "DELETED":
-            self._known.pop(uid, None)
+            self._known.pop(_uid(document), None)
             return True
-        digest = hashlib.blake2b(repr(facts(document)).encode(), digest_size=_DIGEST_BYTES).digest()
-        known = self._known.get(uid)
-        self._known[uid] = digest
-        return event["type"] is None or known != digest
+        digest = _digest(facts(document))
+        known = self._known.get(_uid(document))
+        self._known[_uid(document)] = digest
+        return known != digest
+
+    def read(self, document: Document, facts: Facts) -> None:
+        """Take in what a pass has just read: the event that says the same comes too late to be news."""
+        self._known[_uid(document)] = _digest(facts(document))
 
     def forget(self) -> None:
         """Forget everything. Objects that vanished while nobody watched would stay here for ever."""
@@ -64,3 +68,11 @@ class News:
 
     def __len__(self) -> int:
         return len(self._known)
+
+
+def _uid(document: Document) -> str:
+    return str(document["metadata"].get("uid", ""))
+
+
+def _digest(facts: object) -> bytes:
+    return hashlib.blake2b(repr(facts).encode(), digest_size=_DIGEST_BYTES).digest()

@@ -137,14 +137,26 @@ def _replaced(document: dict[str, Any], path: tuple[Any, ...]) -> dict[str, Any]
     return changed
 
 
-def test_what_is_listed_or_deleted_is_always_news_and_the_deleted_are_forgotten() -> None:
+def test_what_is_deleted_is_always_news_and_is_forgotten() -> None:
     news = News()
-    for _ in range(2):
-        assert news.has({"type": None, "object": POD}, pod_facts)
-    assert not news.has({"type": "MODIFIED", "object": POD}, pod_facts)
-    assert len(news) == 1
+    assert news.has({"type": "ADDED", "object": POD}, pod_facts)
     assert news.has({"type": "DELETED", "object": POD}, pod_facts)
     assert len(news) == 0
+
+
+@pytest.mark.parametrize("kind", [None, "ADDED", "MODIFIED"])
+def test_what_a_pass_has_read_is_no_news_whether_it_is_listed_or_watched(kind: str | None) -> None:
+    news = News()
+    news.read(POD, pod_facts)
+    assert not news.has({"type": kind, "object": POD}, pod_facts)
+    later = _merged(POD, {"status": {"phase": "Failed"}})
+    assert news.has({"type": kind, "object": later}, pod_facts)
+
+
+def test_an_event_of_before_what_a_pass_has_read_costs_a_pass_and_so_does_the_next() -> None:
+    news, later = News(), _merged(POD, {"status": {"phase": "Failed"}})
+    news.read(later, pod_facts)
+    assert [news.has({"type": "MODIFIED", "object": each}, pod_facts) for each in (POD, later)] == [True, True]
 
 
 def test_after_forgetting_each_object_is_news_once() -> None:
