@@ -11,10 +11,8 @@ from pydantic import Field
 
 from lora_api.base import StatusModel
 from lora_api.conditions import ConditionList
+from lora_api.loss_curve import MAX_CURVE_POINTS, CurvePoint
 from lora_api.messages import AdapterResult, Progress, Resolved, SavedCheckpoint
-
-MAX_CURVE_POINTS: Final = 60
-"""Of the loss curve in the status: enough for a picture, some 3 kB."""
 
 MAX_HISTORY: Final = 10
 """Earlier runs in the status."""
@@ -56,14 +54,6 @@ class Attempts(StatusModel):
     """Failures under earlier Jobs of the run."""
     earlier_disruptions: int = 0
     """Disruptions under earlier Jobs of the run."""
-
-
-class CurvePoint(StatusModel):
-    """One point of the loss curve."""
-
-    step: int
-    loss: float | None = None
-    eval_loss: float | None = None
 
 
 class Failure(StatusModel):

@@ -4,10 +4,12 @@ Neither carries a row of the user's data. The termination message is bounded by 
 here, on the writer's side, where the JSON around them stays whole.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
 
 from lora_api.base import StatusModel
+from lora_api.loss_curve import MAX_CURVE_POINTS, CurvePoint, PackedCurve, thinned
 from lora_api.names import TERMINATION_MESSAGE_BYTES
 
 
@@ -177,19 +179,32 @@ class TerminationMessage(StatusModel):
     """Rows that a device held at once in the end."""
     overfitting: str | None = None
     """Why the run looks overfitted; empty when its evaluations say that it does not, none without evaluations."""
+    loss_curve: PackedCurve = None
+    """Losses over the whole run, also from before this attempt; none where nothing was measured."""
 
     def encode(self) -> bytes:
-        """Return the JSON, within the kubelet's limit; all texts for people are cut as far as it takes."""
-        room = 1500  # characters for each text; halved until the whole fits, also when each takes several bytes
-        while True:
-            encoded = self._shortened(room).model_dump_json(by_alias=True, exclude_none=True).encode()
-            if len(encoded) <= TERMINATION_MESSAGE_BYTES or room < 16:
-                return encoded
-            room //= 2
+        """Return the JSON, within the kubelet's limit: for it texts are cut and the curve is thinned, see `_ROOM`.
 
-    def _shortened(self, room: int) -> "TerminationMessage":
+        Where addresses alone fill the room, what can be read elsewhere goes too: verdicts, metrics, the checkpoint.
+        """
+        encoded = b""
+        for each in self._shorter_and_shorter():
+            encoded = each.model_dump_json(by_alias=True, exclude_none=True).encode()
+            if len(encoded) <= TERMINATION_MESSAGE_BYTES:
+                break
+        return encoded
+
+    def _shorter_and_shorter(self) -> Iterator["TerminationMessage"]:
+        for room, points in _ROOM:
+            yield self._shortened(room, points)
+        least = self._shortened(*_ROOM[-1])
+        adapter = least.adapter and least.adapter.model_copy(update={"servable": [], "metrics": {}})
+        yield least.model_copy(update={"adapter": adapter, "checkpoint": None if adapter else least.checkpoint})
+
+    def _shortened(self, room: int, points: int) -> "TerminationMessage":
         return self.model_copy(
             update={
+                "loss_curve": _thinned(self.loss_curve, points),
                 "message": _cut(self.message, room),
                 "hint": _cut(self.hint, room),
                 "overfitting": self.overfitting and _cut(self.overfitting, room),
@@ -197,6 +212,19 @@ class TerminationMessage(StatusModel):
                 "preflight": self.preflight and _short_findings(self.preflight, room),
             }
         )
+
+
+_ROOM = (
+    *((room, MAX_CURVE_POINTS) for room in (1500, 750, 375)),
+    *((375, points) for points in (30, 15, 0)),
+    *((room, 0) for room in (187, 93, 46, 23, 11)),
+)
+"""Characters for each text and points of the curve, less and less, until the whole fits: long texts are cut first, then
+the curve goes, and what people need most goes last."""
+
+
+def _thinned(curve: list[CurvePoint] | None, points: int) -> list[CurvePoint] | None:
+    return thinned(curve, points) if curve and points else None
 
 
 def _short_findings(resolved: Resolved, room: int) -> Resolved:

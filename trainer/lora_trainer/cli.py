@@ -21,6 +21,7 @@ from lora_api.names import JOB_FILE_PATH
 from lora_trainer.errors import LostTouchError, TrainerError, invalid_request
 from lora_trainer.launch import is_first, launch, leave_last_words, needs_launcher
 from lora_trainer.logs import log, log_to_file, log_to_stdout, logger
+from lora_trainer.measured import measured_curve
 from lora_trainer.progress import ProgressState, serve_progress
 from lora_trainer.signals import StopSignal
 from lora_trainer.termination import Outcome, as_trainer_error, failure_message, with_findings
@@ -84,7 +85,8 @@ def _run_here(command: str, job: JobFile, stop: StopSignal) -> Outcome:
             consequence=isinstance(error, LostTouchError),
         )
     stop.ignore()
-    outcome = replace(outcome, message=with_findings(outcome.message, progress.current))
+    curve = measured_curve(context.workspace.metrics) if context is not None else None
+    outcome = replace(outcome, message=with_findings(outcome.message, progress.current, curve))
     if context is not None and speaks and outcome.code not in _NO_STORAGE:
         _upload_records(context)
     if server is not None:

@@ -33,7 +33,7 @@ PORT_VARIABLE = "LORA_RENDEZVOUS_PORT"
 _LARGEST_DIVISOR = 256
 _NEWS_SECONDS = 10.0
 """How long to wait for the news that another pod has gone, after an end that looks like it."""
-_FINDINGS = ("checkpoint", "micro_batch_size", "overfitting")
+_FINDINGS = ("checkpoint", "micro_batch_size", "overfitting", "loss_curve")
 
 
 def processes_of(job: JobFile, environment: Mapping[str, str]) -> int:

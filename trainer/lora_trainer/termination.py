@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_api.exit_codes import ExitCode
+from lora_api.loss_curve import CurvePoint
 from lora_api.messages import Progress, TerminationMessage
 from lora_api.names import TERMINATION_LOG_PATH, TERMINATION_LOG_VARIABLE
 from lora_api.reasons import REASON_OF_EXIT_CODE
@@ -53,11 +54,13 @@ def failure_message(error: TrainerError, step: int | None) -> TerminationMessage
     return TerminationMessage(reason=reason, message=error.message, hint=error.hint, step=step)
 
 
-def with_findings(message: TerminationMessage, progress: Progress) -> TerminationMessage:
-    """Return the last words with what else the operator should keep: checkpoint, micro-batch, alarm."""
+def with_findings(
+    message: TerminationMessage, progress: Progress, curve: list[CurvePoint] | None
+) -> TerminationMessage:
+    """Return the last words with what else the operator should keep: checkpoint, micro-batch, alarm, loss curve."""
     alarm = progress.overfitting or ("" if progress.eval_loss is not None else None)
     found = {"checkpoint": progress.checkpoint, "micro_batch_size": progress.micro_batch_size, "overfitting": alarm}
-    return message.model_copy(update=found)
+    return message.model_copy(update=found | {"loss_curve": curve})
 
 
 def write_termination_message(message: TerminationMessage, path: Path | None = None) -> None:

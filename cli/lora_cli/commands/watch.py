@@ -25,7 +25,7 @@ from lora_cli.render.log_line import printable
 from lora_cli.render.watch import Terminal, line, screen, waits_for
 
 POLL_SECONDS = 2.0
-"""One small read; the operator writes progress at most every 15 s."""
+"""One small read; the operator asks a new pod as often, and later every 15 s."""
 _PATIENCE = 30
 """Reads that may fail in a row, a minute: a laptop changes its network, an API server restarts."""
 
@@ -117,7 +117,7 @@ class Screen:
         self._height = 0
 
     def show(self, status: LoRAJobStatus, now: datetime) -> None:
-        """Draw the screen in place of the last one; a line that is too long would break it, so it is cut."""
+        """Draw the screen in place of the last one. It counts lines, so none may be longer than the terminal."""
         size = shutil.get_terminal_size()
         terminal = Terminal(size.columns, colour=True, unicode=speaks_unicode())
         lines = screen(self._name, status, now, terminal)[: max(1, size.lines - 1)]

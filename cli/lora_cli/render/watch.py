@@ -1,9 +1,13 @@
 """What `watch` shows of a run: a screen for a terminal, and a line for everything else."""
 
+import textwrap
 from dataclasses import dataclass
 from datetime import datetime
 
+from lora_api.conditions import find_condition
 from lora_api.lorajob_status import LoRAJobStatus, Phase
+from lora_api.messages import Activity, Progress
+from lora_api.reasons import ConditionType
 from lora_cli.render.curve import draw
 from lora_cli.render.log_line import printable
 from lora_cli.render.units import duration, number
@@ -11,7 +15,16 @@ from lora_cli.render.units import duration, number
 _CURVE_HEIGHT = 8
 _SMALLEST_CURVE = 2
 _LARGEST_WIDTH = 100
+_NOTE_LINES = 3
 _BOLD, _DIM, _RED, _GREEN, _CYAN, _RESET = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[36m", "\x1b[0m"
+_BEFORE_TRAINING = {
+    Activity.STARTING: "the pod starts",
+    Activity.LOADING_DATA: "the pod reads the data",
+    Activity.LOADING_MODEL: "the pod loads the base model",
+    Activity.EVALUATING: "the pod evaluates the model",
+    Activity.TRAINING: "the pod computes it",
+}
+"""What a pod does before the first step of its attempt."""
 _COLOURS = {Phase.FAILED: _RED, Phase.STALLED: _RED, Phase.SUCCEEDED: _GREEN, Phase.RUNNING: _CYAN}
 
 
@@ -30,11 +43,13 @@ def screen(name: str, status: LoRAJobStatus, now: datetime, terminal: Terminal) 
     progress = status.progress
     if progress and progress.percent is not None:
         lines.append(_bar(progress.percent, progress.step, total_steps(status), terminal))
+    elif status.phase == Phase.RUNNING:
+        lines += _before_first_step(status, now, terminal)
     if numbers := _numbers(status, now):
         lines.append(_cut("  ".join(numbers), terminal))
     lines += _curve(status, terminal)
-    if notes := _notes(status):
-        lines += [_painted(_cut(printable(each), terminal), _DIM, terminal) for each in notes]
+    for note in _notes(status):
+        lines += [_painted(each, _DIM, terminal) for each in _wrapped(printable(note), terminal)]
     return lines
 
 
@@ -56,7 +71,16 @@ def total_steps(status: LoRAJobStatus) -> int | None:
 
 def _cut(text: str, terminal: Terminal) -> str:
     """Return what fits: a line that the terminal wraps would break a screen that is drawn over itself."""
-    return text if len(text) <= terminal.width else text[: terminal.width - 1] + ("…" if terminal.unicode else "~")
+    return text if len(text) <= terminal.width else text[: terminal.width - 1] + _more(terminal)
+
+
+def _more(terminal: Terminal) -> str:
+    return "…" if terminal.unicode else "~"
+
+
+def _wrapped(note: str, terminal: Terminal) -> list[str]:
+    """Return a note on as many lines as it takes, up to three."""
+    return textwrap.wrap(note, terminal.width, max_lines=_NOTE_LINES, placeholder=f" {_more(terminal)}")
 
 
 def _head(name: str, status: LoRAJobStatus, terminal: Terminal) -> str:
@@ -75,6 +99,16 @@ def _stage(status: LoRAJobStatus) -> str:
         return f"{phase} ({activity})"
     shown = status.reason and status.phase not in (Phase.RUNNING, Phase.SUCCEEDED, Phase.PREFLIGHT, Phase.PENDING)
     return f"{phase} ({status.reason})" if shown else phase
+
+
+def _before_first_step(status: LoRAJobStatus, now: datetime, terminal: Terminal) -> list[str]:
+    """Return where a pod will begin that has not trained yet, what it does, and for how long, which moves at least."""
+    done, total = status.checkpoint.step if status.checkpoint else 0, total_steps(status)
+    bar = _bar(100.0 * done / total if total else 0.0, done, total, terminal)
+    does = _BEFORE_TRAINING.get((status.progress or Progress()).activity)
+    running = find_condition(status.conditions, ConditionType.RUNNING)
+    since = f", for {duration(max(0.0, (now - running.last_transition_time).total_seconds()))}" if running else ""
+    return [bar, _cut(f"before step {done + 1}: {does}{since}", terminal)] if does else [bar]
 
 
 def _bar(percent: float, step: int, total: int | None, terminal: Terminal) -> str:
@@ -123,7 +157,7 @@ def waits_for(status: LoRAJobStatus) -> list[str]:
 
 def _notes(status: LoRAJobStatus) -> list[str]:
     attempts, notes = status.attempts, waits_for(status)
-    if status.checkpoint:
+    if status.checkpoint and status.phase != Phase.SUCCEEDED:  # another attempt would go on from it
         notes.append(f"checkpoint of step {status.checkpoint.step}")
     if attempts and (attempts.failures or attempts.disruptions):
         notes.append(f"{attempts.failures} failures, {attempts.disruptions} disruptions")

@@ -60,12 +60,13 @@ class Poller(Generic[K, P, A]):
         namespace_of: Callable[[K], str],
         interval: float,
         eager_interval: float | None = None,
+        young_interval: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
         forget_after: float = FORGET_AFTER,
         observer: Callable[[bool], None] = lambda answered: None,
     ) -> None:
-        """Ask by `fetch`, each pod every `interval` seconds.
+        """Ask by `fetch`, each pod every `interval` seconds; the other intervals are those of `Rota`.
 
         `read` gets pod, text and answer before, and returns the answer or raises ValueError. `heard` is called when an
         answer differs from the one before or when a pod falls silent or speaks again, with what was known and what is:
@@ -77,15 +78,17 @@ class Poller(Generic[K, P, A]):
         self._namespace_of = namespace_of
         self._clock = clock
         self._observer = observer
-        self._rota: Rota[K, P, A] = Rota(interval, forget_after, chance, eager_interval=eager_interval)
+        self._rota: Rota[K, P, A] = Rota(
+            interval, forget_after, chance, eager_interval=eager_interval, young_interval=young_interval
+        )
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._rota)
 
-    def read(self, key: K, pod: P, *, eager: bool = False) -> Entry[K, P, A]:
-        """Return at once what is known of a pod, and keep asking it."""
-        entry, earlier = self._rota.want(key, pod, self._clock(), eager=eager)
+    def read(self, key: K, pod: P, *, eager: bool = False, age: float | None = None) -> Entry[K, P, A]:
+        """Return at once what is known of a pod that runs for `age` seconds, and keep asking it."""
+        entry, earlier = self._rota.want(key, pod, self._clock(), eager=eager, age=age)
         if earlier:
             self._wake.set()
         return entry

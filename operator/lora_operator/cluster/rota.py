@@ -5,6 +5,7 @@ can take. A thousand pods that nobody can reach slow each other down, and nobody
 """
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -20,9 +21,24 @@ _SOON = 2.0
 _PATIENCE = 3
 """Failures in a row before a pod is asked less often: a program needs a while to open its port."""
 _LONGEST = 120.0
+_SHARE = 8.0
+"""A young pod is asked again after its age divided by this. So it is no longer young at eight intervals, and has been
+asked some 25 times by then, instead of 8 times as at rest."""
+MOST_YOUNG = 50
+"""More young pods than these are asked as at rest, so that a thousand jobs that begin at once are no more work than a
+thousand old ones. So many are 25 answers a second when they have just been met, and 10 a second over two minutes."""
 _EAGER_FOR = 30.0
 """Seconds for which a pod is asked often after it was last said that this is worth it. Nobody has to take it back, so
 of several who look at the same pod none ends what another one waits for."""
+
+
+def young_pause(age: float, young: int, *, first: float, rest: float) -> float:
+    """Return the seconds until a pod is asked again that runs for `age` seconds.
+
+    `young` counts the pods that are young, `first` is the pause of a new one, and `rest` that of one that is not young
+    any more: a short run is heard of before it is over, and the beginning of a long one has more of its curve.
+    """
+    return rest if young > MOST_YOUNG else min(rest, max(first, age / _SHARE))
 
 
 class PodKey(NamedTuple):
@@ -66,6 +82,8 @@ class Entry(Generic[K, P, A]):
     """Number of its place among those that wait; an older place of it counts no more."""
     asked: float = 0.0
     """When it was asked last."""
+    begun: float | None = None
+    """When it began to run, if that is known, else when it was asked first."""
     silent_since: float | None = None
     """When it was first asked without an answer, since it last answered."""
 
@@ -74,14 +92,23 @@ class Rota(Generic[K, P, A]):
     """Pods with the time at which each is due."""
 
     def __init__(
-        self, interval: float, forget_after: float, chance: Callable[[], float], *, eager_interval: float | None = None
+        self,
+        interval: float,
+        forget_after: float,
+        chance: Callable[[], float],
+        *,
+        eager_interval: float | None = None,
+        young_interval: float | None = None,
     ) -> None:
         """Ask each pod every `interval` seconds, or `eager_interval` where somebody waits for what it says.
 
+        A new pod is asked every `young_interval` seconds at first, see `young_pause`; without it age means nothing.
         `chance` returns numbers from 0 to 1.
         """
         self._interval = interval
         self._eager_interval = interval if eager_interval is None else eager_interval
+        self._young_interval = interval if young_interval is None else young_interval
+        self._met: deque[float] = deque(maxlen=MOST_YOUNG + 1)
         self._forget_after = forget_after
         self._chance = chance
         self._entries: dict[K, Entry[K, P, A]] = {}
@@ -92,16 +119,31 @@ class Rota(Generic[K, P, A]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def want(self, key: K, pod: P, now: float, *, eager: bool = False) -> tuple[Entry[K, P, A], bool]:
-        """Return the entry of a pod, and whether it is due earlier than before. Another pod takes the entry anew."""
+    def want(
+        self, key: K, pod: P, now: float, *, eager: bool = False, age: float | None = None
+    ) -> tuple[Entry[K, P, A], bool]:
+        """Return the entry of a pod, and whether it is due earlier than before. Another pod takes the entry anew.
+
+        `age` is for how long the pod runs, None if nobody knows. One that is not young has been heard of before this
+        process began, so it is asked within an interval, and not at once.
+        """
         entry = self._entries.get(key)
         if entry is not None and entry.pod.uid == pod.uid:
             entry.wanted, entry.pod = now, pod
             return entry, eager and self._hurry(entry, now)
         entry = self._entries[key] = Entry(key, pod, now)
         entry.eager_until = now + _EAGER_FOR if eager else entry.eager_until
-        self._put(entry, now + (min(_SOON, self._eager_interval) if eager else _SOON) * self._chance())
+        if age is not None:
+            self._meet(entry, now, age)
+        is_old = age is not None and age >= _SHARE * self._interval
+        longest = min(_SOON, self._eager_interval) if eager else self._interval if is_old else _SOON
+        self._put(entry, now + longest * self._chance())
         return entry, True
+
+    def _meet(self, entry: Entry[K, P, A], now: float, age: float) -> None:
+        entry.begun = now - age
+        if age < _SHARE * self._interval:
+            self._met.append(now)
 
     def last(self, key: K, uid: str) -> Entry[K, P, A] | None:
         """Return the entry of the pod of a uid, None if there is none."""
@@ -127,6 +169,8 @@ class Rota(Generic[K, P, A]):
                 continue
             self._taken[proven] += 1
             entry.due, entry.asked = None, now
+            if entry.begun is None:
+                self._meet(entry, now, 0.0)
             return entry
         return None
 
@@ -180,13 +224,24 @@ class Rota(Generic[K, P, A]):
         a restart, are spread evenly from then on.
         """
         eager = now <= entry.eager_until
-        interval = self._eager_interval if eager else self._interval
+        interval = self._eager_interval if eager else self._resting(entry, now)
         if entry.proven:
             entry.answers += 1
             return interval * (1 + self._chance()) if entry.answers == 1 else interval
         slower = max(0, entry.failures - _PATIENCE + 1)
-        longest = max(interval, min(self._interval, _LONGEST) if eager else _LONGEST)
+        often = eager or interval < self._interval
+        longest = max(interval, min(self._interval, _LONGEST) if often else _LONGEST)
         return max(interval, min(longest, interval * 2.0 ** min(slower, 16)))
+
+    def _resting(self, entry: Entry[K, P, A], now: float) -> float:
+        """Return the seconds between two questions to a pod for which nobody waits.
+
+        Those that have gone by now count as young too, since others like them may follow.
+        """
+        while self._met and now - self._met[0] >= _SHARE * self._interval:
+            self._met.popleft()
+        age = now - (now if entry.begun is None else entry.begun)
+        return young_pause(age, len(self._met), first=self._young_interval, rest=self._interval)
 
     def _put(self, entry: Entry[K, P, A], due: float) -> None:
         self._count += 1

@@ -1,4 +1,4 @@
-"""What a training pod said, as the status keeps it: progress, newest checkpoint, micro-batch, overfitting.
+"""What a training pod said, as the status keeps it: progress, losses, newest checkpoint, micro-batch, overfitting.
 
 A pod speaks twice: by its progress while it runs, and by its last words when it ends. The last known value stays when
 the pod is gone, so nothing here ever takes one back for want of news.
@@ -6,7 +6,7 @@ the pod is gone, so nothing here ever takes one back for want of news.
 
 from lora_api.messages import Progress, TerminationMessage
 from lora_api.reasons import ConditionType, Reason
-from lora_operator.domain.curve import extend
+from lora_operator.domain.curve import complete, extend
 from lora_operator.domain.status import Draft
 
 _NO_ALARM = "The evaluation loss does not rise while the training loss falls"
@@ -31,7 +31,10 @@ def hear_progress(draft: Draft, said: Progress) -> Draft:
 
 def hear_last_words(draft: Draft, words: TerminationMessage) -> Draft:
     """Return the draft after the end of a pod: what it found out since it was last asked."""
-    heard = draft.update(checkpoint=words.checkpoint or draft.status.checkpoint)
+    heard = draft.update(
+        loss_curve=complete(draft.status.loss_curve, words),
+        checkpoint=words.checkpoint or draft.status.checkpoint,
+    )
     if words.micro_batch_size:
         heard = _micro_batch(heard, words.micro_batch_size, words.step)
     return _alarm(heard, words.overfitting, evaluated=words.overfitting is not None)

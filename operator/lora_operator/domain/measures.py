@@ -112,9 +112,13 @@ _FIRST = {Stage.PREFLIGHT.value: _no_preflight_yet, Stage.TRAIN.value: _no_train
 
 
 def _first_step(before: LoRAJobStatus, after: LoRAJobStatus, job: ObservedJob, now: datetime) -> Iterator[Measure]:
-    """Yield the time until the loss curve has begun. It stays through all attempts of a run, unlike the progress."""
-    begun = _asked_for(after, job)
-    if begun is not None and after.loss_curve and not before.loss_curve:
+    """Yield the time until the loss curve has begun. It stays through all attempts of a run, unlike the progress.
+
+    A running pod tells one point at a time. A curve that comes as a whole is that of a pod which has ended, and nobody
+    knows when it began.
+    """
+    begun, heard = _asked_for(after, job), len(after.loss_curve) == 1 and not is_finished(after)
+    if begun is not None and heard and not before.loss_curve:
         yield Measure(Measured.TIME_TO_FIRST_STEP, _seconds(begun, now))
 
 

@@ -109,6 +109,8 @@ class PodView:
     waiting_reason: str = ""
     waiting_message: str = ""
     running: bool = False
+    started: str = ""
+    """When the trainer container began to run, as text; empty if it does not run."""
     end: ContainerEnd | None = None
     lost_reason: str = ""
     """Why the pod as a whole failed, such as Evicted or NodeLost."""

@@ -163,6 +163,7 @@ def read_pod(document: Document) -> PodView:
         waiting_reason=waiting.get("reason") or "",
         waiting_message=waiting.get("message") or "",
         running="running" in state and phase == "Running",
+        started=(state.get("running") or {}).get("startedAt") or "",
         end=_read_end(state.get("terminated")),
         lost_reason=(status.get("reason") or "") if phase == "Failed" else "",
         lost_message=(status.get("message") or "") if phase == "Failed" else "",

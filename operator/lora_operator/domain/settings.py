@@ -16,7 +16,8 @@ class Settings:
     """Image of the trainer pods, unless a job names its own."""
 
     progress_interval: float = 15.0
-    """Seconds between two looks at the progress of one pod; also the most frequent status write of a running job."""
+    """Seconds between two looks at the progress of one pod, fewer while it is young; a running job's status is written
+    at most once a look."""
 
     policy: Policy = Policy()  # noqa: RUF009 - immutable
     """What an administrator allows the jobs of a namespace."""

@@ -13,11 +13,13 @@ import torch
 
 from integration.trainer.conftest import conversations, keys, put_rows
 from lora_api.exit_codes import ExitCode
+from lora_api.messages import TerminationMessage
 from lora_trainer.signals import InterruptionError
 from lora_trainer.storage import s3 as s3_storage
 from lora_trainer.storage.access import Storage
 from lora_trainer.training.recorder import Recorder
 from lora_trainer.training.trainer import LoraTrainer
+from support.contradictory import CASES
 
 
 def test_a_wrong_secret_is_no_permission(job, lora_trainer, monkeypatch):
@@ -28,11 +30,40 @@ def test_a_wrong_secret_is_no_permission(job, lora_trainer, monkeypatch):
     assert "spec.storage.credentialsSecretRef" in message.hint
 
 
+@pytest.mark.parametrize("command", ["preflight", "train"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_job_that_contradicts_itself_ends_before_anything_is_read(command, case, job, lora_trainer, monkeypatch):
+    monkeypatch.setattr("lora_trainer.resolve.describe_base", lambda *_: pytest.fail("the base was read"))
+    job_file = job(**{"dataset": {"train": {"uri": "s3://data/train.jsonl"}}, **case.change})
+    code, message = lora_trainer(command, job_file)
+    assert (code, message.reason) == (ExitCode.INVALID_REQUEST, "InvalidRequest")
+    assert message.message.startswith(case.field)
+    assert case.fix in message.hint
+
+
 def test_a_missing_bucket_is_input_not_found(job, lora_trainer):
     code, message = lora_trainer("preflight", job(output={"uri": "s3://no-such-bucket-at-all"}))
     assert (code, message.reason) == (ExitCode.INPUT_NOT_FOUND, "InputNotFound")
-    assert "the bucket no-such-bucket-at-all does not exist" in message.message
-    assert message.hint == "correct spec.output.uri"
+    assert "there is no bucket no-such-bucket-at-all" in message.message
+    assert message.hint == "correct spec.output.uri, or make the bucket"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"dataset": {"train": {"uri": "s3://docs-revew/data/support.jsonl"}}}, "spec.dataset.train.uri"),
+        ({"dataset": {"train": {"uri": "s3://docs-revew/data"}}}, "spec.dataset.train.uri"),
+        ({"dataset": {"train": {"uri": "s3://docs-revew/data/*.jsonl"}}}, "spec.dataset.train.uri"),
+        ({"baseModel": {"uri": "s3://docs-revew/base"}}, "spec.baseModel.uri"),
+    ],
+    ids=["a file", "a folder", "a pattern", "a base model"],
+)
+def test_a_missing_bucket_of_an_input_is_not_told_as_a_missing_object(job, lora_trainer, change, field):
+    code, message = lora_trainer("preflight", job(**change))
+    assert code == ExitCode.INPUT_NOT_FOUND
+    assert message.message.startswith(f"{field}: s3://docs-revew/")
+    assert message.message.endswith("there is no bucket docs-revew")
+    assert message.hint == f"correct {field}, or make the bucket"
 
 
 def test_a_missing_model_is_input_not_found(bucket, job, lora_trainer):
@@ -170,6 +201,33 @@ def test_a_signal_stops_the_run_at_the_end_of_the_step(s3, bucket, job, lora_tra
     assert message.hint == "the checkpoint of step 3 is saved; the next attempt goes on from it"
     assert message.checkpoint.step == 3
     assert not any("/adapters/" in key for key in keys(s3, bucket))
+
+
+def test_last_words_carry_the_losses_of_the_whole_run_also_of_the_attempt_before(
+    s3, bucket, job, lora_trainer, monkeypatch
+):
+    step = Recorder.step
+
+    def stop_at_three(recorder, number, *rest):
+        step(recorder, number, *rest)
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "step", stop_at_three)
+        _, interrupted = lora_trainer("train", job())
+    assert [each.step for each in interrupted.loss_curve if each.loss is not None] == [1, 2, 3]
+
+    code, message = lora_trainer("train", job())
+    assert (code, message.step) == (ExitCode.DONE, 6)
+    read = TerminationMessage.model_validate_json(message.encode())
+    assert [each.step for each in read.loss_curve if each.loss is not None] == [1, 2, 3, 4, 5, 6]
+    assert read.loss_curve[:3] == interrupted.loss_curve[:3]
+    stored = s3.get_object(Bucket=bucket, Key="out/team-a/bot/runs/1/metrics.jsonl")["Body"].read().splitlines()
+    for kind in ("loss", "evalLoss"):
+        measured = [(line["step"], float(f"{line[kind]:.6g}")) for line in map(json.loads, stored) if kind in line]
+        told = [(each["step"], each[kind]) for each in (point.wire() for point in read.loss_curve) if kind in each]
+        assert told == measured
 
 
 def test_a_process_that_gets_sigterm_exits_with_75(job, tmp_path, s3):

@@ -110,4 +110,5 @@ def test_two_pods_train_one_adapter_and_the_same_after_one_of_them_has_gone(s3, 
     (code, words), (other_code, _) = first.end(), second.end()
     assert (code, other_code) == (ExitCode.DONE, ExitCode.DONE)
     assert first.says("going on from a checkpoint")
+    assert [each.step for each in words.loss_curve if each.loss is not None] == list(range(1, STEPS + 1))
     assert words.adapter.digest == usual.adapter.digest

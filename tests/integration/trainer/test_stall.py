@@ -41,6 +41,7 @@ def test_a_hung_training_ends_as_stalled_with_its_checkpoint_and_its_stacks(s3, 
     assert ended.returncode == ExitCode.STALLED, ended.stderr
     message = TerminationMessage.model_validate_json(words.read_text())
     assert (message.reason, message.step, message.checkpoint.step) == ("TrainingStalled", 3, 2)
+    assert [each.step for each in message.loss_curve if each.loss is not None] == [1, 2, 3]
     assert message.message.startswith("nothing got on for 10")
     assert message.message.endswith(" s, while it was Training")
     assert "spec.failurePolicy.stallTimeoutSeconds" in message.hint

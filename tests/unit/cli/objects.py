@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from lora_api.lorajob_status import CurvePoint
+from lora_api.loss_curve import CurvePoint
 from lora_api.messages import TerminationMessage
 from lora_cli.explain.snapshot import Snapshot
 from support.samples import ADAPTER, DIGEST, PROGRESS, RESOLVED, checkpoint, lorajob
@@ -68,6 +68,20 @@ def succeeded() -> Document:
     )  # fmt: skip
 
 
+def short_run() -> Document:
+    """Return a LoRAJob that has succeeded before its pod was asked: all that is known are its last words."""
+    losses = [CurvePoint(step=step, loss=2.5 * 0.93**step + 0.25) for step in range(1, 31)]
+    losses += [CurvePoint(step=step, eval_loss=2.5 * 0.93**step + 0.3) for step in (0, 15, 30)]
+    document = succeeded()
+    told = {
+        "progress": {"activity": "Finished", "step": 30, "percent": 100.0, "loss": 0.5342, "evalLoss": 0.5835},
+        "lossCurve": [each.wire() for each in losses],
+        "checkpoint": checkpoint(30).wire(),
+        "resolved": RESOLVED.model_copy(update={"plan": RESOLVED.plan.model_copy(update={"total_steps": 30})}).wire(),
+    }
+    return document | {"status": document["status"] | told}
+
+
 def failed(reason: str, message: str, hint: str, code: int | None = None) -> Document:
     """Return a LoRAJob whose run has failed for good."""
     failure = {"reason": reason, "message": message, "hint": hint} | ({"exitCode": code} if code else {})
@@ -75,12 +89,16 @@ def failed(reason: str, message: str, hint: str, code: int | None = None) -> Doc
     return job(told, phase="Failed", reason=reason, failure=failure, completionTime=at(1))
 
 
-def pod(state: Document | None = None, phase: str = "Pending", node: str = "node-1", **status: Any) -> Document:
-    """Return a pod of the training."""
+def pod(
+    state: Document | None = None, phase: str = "Pending", node: str = "node-1", stage: str = "train", **status: Any
+) -> Document:
+    """Return a pod of a stage."""
     container = [{"name": "trainer", "state": state}] if state else []
+    labels = {"lora-operator.io/stage": stage}
+    meta = {"name": f"bot-1-{stage}-x", "namespace": "team-a", "uid": "p1", "creationTimestamp": at(10)}
     return {
         "kind": "Pod",
-        "metadata": {"name": "bot-1-train-x", "namespace": "team-a", "uid": "p1", "creationTimestamp": at(10)},
+        "metadata": meta | {"labels": labels},
         "spec": {"nodeName": node} if node else {},
         "status": {"phase": phase, "containerStatuses": container} | status,
     }
@@ -91,11 +109,17 @@ def waiting(reason: str, message: str = "") -> Document:
     return pod({"waiting": {"reason": reason, "message": message}})
 
 
-def ended(code: int, message: TerminationMessage | None = None, reason: str = "Error") -> Document:
-    """Return a pod whose container has ended."""
+def ended(
+    code: int,
+    message: TerminationMessage | None = None,
+    reason: str = "Error",
+    ago: float = 1,
+    stage: str = "train",
+) -> Document:
+    """Return a pod whose container has ended some minutes ago."""
     words = message.encode().decode() if message else ""
-    state = {"terminated": {"exitCode": code, "reason": reason, "message": words, "finishedAt": at(1)}}
-    return pod(state, phase="Succeeded" if code == 0 else "Failed")
+    state = {"terminated": {"exitCode": code, "reason": reason, "message": words, "finishedAt": at(ago)}}
+    return pod(state, phase="Succeeded" if code == 0 else "Failed", stage=stage)
 
 
 def work(*conditions: Document, stage: str = "train", **spec: Any) -> Document:

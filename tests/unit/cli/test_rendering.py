@@ -1,6 +1,8 @@
 """Texts and pictures, as they are printed."""
 
+import json
 import math
+from typing import Any
 
 import pytest
 
@@ -14,16 +16,60 @@ from lora_cli.render.log_line import pretty
 from lora_cli.render.plan import preflight_lines, settings_lines
 from lora_cli.render.units import duration, size, table
 from lora_cli.render.watch import Terminal, line, screen
-from support.samples import PROGRESS, RESOLVED
+from support.samples import PROGRESS, RESOLVED, checkpoint
 from support.specs import SMALLEST
 from unit.cli.golden_text import assert_golden
-from unit.cli.objects import NOW, adapter, condition, failed, serving_pod, succeeded, training, unseen
+from unit.cli.objects import NOW, adapter, condition, failed, serving_pod, short_run, succeeded, training, unseen
 
 
 def test_a_screen_has_bar_numbers_and_curve() -> None:
     lines = screen("support-bot", job_status(training()), NOW, Terminal(width=72))
     assert_golden("watch", lines)
     assert all(len(each) <= 72 for each in lines)
+
+
+def test_the_last_screen_of_a_run_that_nobody_heard_has_its_curve_and_no_checkpoint() -> None:
+    status = job_status(short_run())
+    lines = screen("support-bot", status, NOW, Terminal(width=72))
+    assert_golden("watch-succeeded", lines)
+    assert status.checkpoint is not None
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"progress": None}, ["0.0%  step 0/118", "before step 1: the pod starts, for 5m"]),
+        (
+            {"progress": {"activity": "LoadingModel"}, "checkpoint": checkpoint(59).wire()},
+            ["50.0%  step 59/118", "before step 60: the pod loads the base model, for 5m"],
+        ),
+        ({"progress": {"activity": "Training"}}, ["0.0%  step 0/118", "before step 1: the pod computes it, for 5m"]),
+        ({"progress": {"activity": "Publishing"}, "checkpoint": checkpoint(118).wire()}, ["100.0%  step 118/118"]),
+        ({"progress": {"activity": "LoadingData"}, "resolved": None}, ["0.0%  step 0/?", "before step 1: the pod re~"]),
+    ],
+    ids=["nothing heard", "goes on from a checkpoint", "the first step", "no step is left", "no plan, and narrow"],
+)
+def test_before_the_first_step_a_screen_says_what_the_pod_does(told: dict[str, Any], expected: list[str]) -> None:
+    status = job_status(training(**({"lossCurve": [], "checkpoint": None, "attempts": None} | told)))
+    terminal = Terminal(width=26 if status.resolved is None else 72, unicode=False)
+    bar, *rest = screen("bot", status, NOW, terminal)[1:]
+    assert [bar.split("]")[1].strip(), *rest[: len(expected) - 1]] == expected
+    assert not any("before step" in each for each in screen("bot", job_status(training()), NOW, terminal))
+
+
+def test_a_long_note_takes_up_to_three_lines() -> None:
+    hint = "lower spec.resources.cpu, or free CPU on a node; a preflight asks for 500m; the job goes on by itself"
+    failure = {"reason": "Unschedulable", "message": "0/3 nodes " * 40, "hint": hint}
+    stalled = job_status(training(phase="Scheduling", failure=failure, progress=None, checkpoint=None, lossCurve=[]))
+    terminal = Terminal(width=60, colour=True)
+    lines = screen("bot", stalled, NOW, terminal)[1:-1]
+    assert [each.removeprefix("\x1b[2m").removesuffix("\x1b[0m") for each in lines] == [
+        "Unschedulable: 0/3 nodes 0/3 nodes 0/3 nodes 0/3 nodes 0/3",
+        "nodes 0/3 nodes 0/3 nodes 0/3 nodes 0/3 nodes 0/3 nodes 0/3",
+        "nodes 0/3 nodes 0/3 nodes 0/3 nodes 0/3 nodes 0/3 nodes …",
+        "What to do: lower spec.resources.cpu, or free CPU on a node;",
+        "a preflight asks for 500m; the job goes on by itself",
+    ]
 
 
 def test_a_terminal_of_plain_ascii_gets_plain_ascii() -> None:
@@ -120,6 +166,12 @@ def test_a_plan_marks_defaults_and_gives_the_memory_with_its_terms() -> None:
     assert_golden("plan", [*settings_lines(job, SMALLEST), *preflight_lines(RESOLVED)])
 
 
+def _error(code: int, message: str, exception: str) -> str:
+    """Return the line of a trainer's log that tells how it ended."""
+    told = {"time": "2026-01-02T03:04:05.000+00:00", "level": "error", "message": message, "exitCode": code}
+    return json.dumps(told | {"exception": exception, "places": ["cli.py:73 run"]})
+
+
 @pytest.mark.parametrize(
     ("raw", "shown"),
     [
@@ -132,6 +184,11 @@ def test_a_plan_marks_defaults_and_gives_the_memory_with_its_terms() -> None:
         ("Traceback (most recent call last):", "Traceback (most recent call last):"),
         ('{"message": "\\u001b[2J gone"}', "�[2J gone"),
         ("[1]", "[1]"),
+        (_error(65, "row 7", "TrainerError"), "03:04:05 ERROR row 7 exitCode=65"),
+        (
+            _error(70, "unexpected KeyError", "KeyError"),
+            '03:04:05 ERROR unexpected KeyError exitCode=70 exception=KeyError places=["cli.py:73 run"]',
+        ),
     ],
 )  # fmt: skip
 def test_a_log_line(raw: str, shown: str) -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_api.lorajob_status import MAX_CURVE_POINTS, CurvePoint
-from lora_api.messages import Progress
-from lora_operator.domain.curve import extend
+from lora_api.loss_curve import MAX_CURVE_POINTS, CurvePoint
+from lora_api.messages import Progress, TerminationMessage
+from lora_operator.domain.curve import complete, extend
 
 Point = tuple[int, float | None, float | None]
 
@@ -90,6 +90,37 @@ def test_many_evaluations_are_thinned_out_too() -> None:
     result = curve(*said)
     assert len(result) == MAX_CURVE_POINTS
     assert max(after.step - before.step for before, after in pairwise(result)) <= 3 * 2000 / MAX_CURVE_POINTS
+
+
+HEARD = [CurvePoint(step=3, loss=2.0)]
+WHOLE = [CurvePoint(step=0, eval_loss=3.0), CurvePoint(step=1, loss=2.5), CurvePoint(step=4, loss=1.5, eval_loss=1.75)]
+
+
+@pytest.mark.parametrize(
+    ("heard", "said", "expected"),
+    [
+        pytest.param([], WHOLE, WHOLE, id="a run that was over before anybody asked"),
+        pytest.param(HEARD, WHOLE, WHOLE, id="it knows more than what was heard"),
+        pytest.param(HEARD, None, HEARD, id="an older trainer"),
+        pytest.param(HEARD, [], HEARD, id="nothing measured"),
+        pytest.param(WHOLE, HEARD, HEARD, id="the training went back"),
+    ],
+)
+def test_last_words_carry_the_whole_curve(
+    heard: list[CurvePoint], said: list[CurvePoint] | None, expected: list[CurvePoint]
+) -> None:
+    words = TerminationMessage(reason="Finished", message="", loss_curve=said)
+    once = complete(heard, words)
+    assert once == expected
+    assert complete(once, words) == once, "the same words again change nothing"
+
+
+def test_whatever_last_words_say_the_curve_is_one() -> None:
+    said = [CurvePoint(step=step, loss=math.nan if step % 2 else 1.23456789) for step in range(500, 0, -1)]
+    taken = complete(HEARD, TerminationMessage(reason="Finished", message="", loss_curve=said))
+    assert len(taken) == MAX_CURVE_POINTS
+    assert [each.step for each in taken] == sorted(each.step for each in taken)
+    assert {each.loss for each in taken} == {1.23457}
 
 
 losses = st.none() | st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([1.5, 1.25])

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from lora_api.conditions import Condition, ConditionStatus
-from lora_api.lorajob_status import Attempts, CurvePoint, LoRAJobStatus
+from lora_api.lorajob_status import Attempts, LoRAJobStatus
+from lora_api.loss_curve import CurvePoint
 from lora_api.names import STAGE_LABEL
 from lora_api.reasons import ConditionType, Reason
 from lora_operator.domain.measures import Measure, Measured, measures
@@ -75,6 +76,12 @@ def stalled(value: ConditionStatus, reason: Reason) -> Condition:
             status(loss_curve=[*CURVE, CurvePoint(step=2, loss=1.9)]),
             [],
             id="a later step, also of another attempt",
+        ),
+        pytest.param(
+            status(),
+            status(loss_curve=[*CURVE, CurvePoint(step=2, loss=1.9)]),
+            [],
+            id="a curve of last words: nobody knows when it began",
         ),
         pytest.param(
             status(queued("False")), status(queued("True")), [Measure(Measured.QUEUE_WAIT, 6)], id="Kueue admits"

@@ -81,7 +81,14 @@ def test_our_own_status_write_wakes_nobody(change: dict[str, Any], news: bool) -
     [
         ({"metadata": {"resourceVersion": "8"}}, False),
         ({"status": {"startTime": "later"}}, False),
-        ({"status": {"containerStatuses": [{"name": "trainer", "ready": False, "state": {"running": {}}}]}}, False),
+        (
+            {
+                "status": {
+                    "containerStatuses": [{"name": "trainer", "ready": False, "state": {"running": {"startedAt": "t"}}}]
+                }
+            },
+            False,
+        ),
         ({"status": {"containerStatuses": [{"name": "trainer", "state": {"terminated": {"exitCode": 1}}}]}}, True),
         ({"status": {"phase": "Failed"}}, True),
         ({"status": {"podIP": "10.0.0.2"}}, True),

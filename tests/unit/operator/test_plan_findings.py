@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from lora_api.lorajob_status import Phase
+from lora_api.loss_curve import CurvePoint
 from lora_api.messages import Progress, TerminationMessage
 from lora_operator.domain.observed import PodView, Stage
 from support.samples import ADAPTER, PREFLIGHT_DONE, PROGRESS, RESOLVED, TRAIN_DONE, checkpoint
@@ -77,6 +78,45 @@ def test_the_last_words_decide_when_they_know(said: str | None, expected: tuple[
     words = TRAIN_DONE.model_copy(update={"overfitting": said})
     world = hear(training()).see_work(Stage.TRAIN, ended(0, words), complete=True).settle()
     assert overfitting(world)[:2] == expected  # type: ignore[index]
+
+
+# Loss curve
+
+WHOLE = [CurvePoint(step=step, loss=3.0 - step / 100, eval_loss=2.0 if step == 118 else None) for step in (1, 40, 118)]
+WITH_CURVE = TRAIN_DONE.model_copy(update={"loss_curve": WHOLE})
+
+
+def test_a_job_whose_pod_was_never_heard_gets_the_whole_curve() -> None:
+    world = preflight_passed().see_work(Stage.TRAIN, ended(0, WITH_CURVE), complete=True).settle()
+    assert world.job.status.phase == Phase.SUCCEEDED
+    assert world.job.status.loss_curve == WHOLE
+    assert world.step().status is None, "the same words again write nothing"
+
+
+def test_the_curve_of_the_last_words_replaces_what_was_heard() -> None:
+    world = hear(training())
+    assert [each.step for each in world.job.status.loss_curve] == [10, 60]
+    world.see(progress=None).see_work(Stage.TRAIN, ended(0, WITH_CURVE), complete=True).settle()
+    assert world.job.status.loss_curve == WHOLE
+
+
+def test_last_words_of_an_older_trainer_leave_what_was_heard() -> None:
+    world = hear(training())
+    world.see(progress=None).see_work(Stage.TRAIN, ended(0, TRAIN_DONE), complete=True).settle()
+    assert [each.step for each in world.job.status.loss_curve] == [10, 60]
+
+
+def test_a_failed_run_shows_how_its_loss_went() -> None:
+    words = TerminationMessage(reason="Diverged", message="the loss is NaN", step=118, loss_curve=WHOLE)
+    world = preflight_passed().see_work(Stage.TRAIN, ended(80, words), failed=True).settle()
+    assert (world.job.status.phase, world.job.status.loss_curve) == (Phase.FAILED, WHOLE)
+
+
+def test_the_next_attempt_goes_on_with_the_curve_that_the_last_one_left() -> None:
+    world = preflight_passed().see_work(Stage.TRAIN, interrupted(loss_curve=WHOLE[:2])).settle()
+    world.see_work(Stage.TRAIN, interrupted(loss_curve=WHOLE[:2]), running(2))
+    hear(world, step=41, resumed_from_step=40)
+    assert [each.step for each in world.job.status.loss_curve] == [1, 40, 41]
 
 
 # Checkpoints

@@ -55,7 +55,7 @@ PODS = st.builds(
     running=st.booleans(),
     end=st.none() | ENDS,
     lost_reason=st.sampled_from(["", "Evicted"]),
-    lost_message=TEXT,
+    lost_message=TEXT | st.just('Usage of EmptyDir volume "scratch" exceeds the limit "8Mi". '),
     disrupted=st.booleans(),
 )
 CHILDREN = st.builds(
@@ -100,6 +100,7 @@ SPECS = st.sampled_from(
         {"deletionPolicy": "Delete"},
         {"ttlSecondsAfterFinished": 0},
         {"failurePolicy": {"activeDeadlineSeconds": 1, "maxDisruptions": 0}},
+        {"failurePolicy": {"maxFailures": 0}},
         {"scheduling": {"queueName": "gpus"}},
         {"resources": {"nodes": 2, "memory": "1Gi"}},
         {"preflight": {"enabled": False}},

@@ -9,9 +9,9 @@ from lora_api.lorajob_status import Phase
 from lora_api.messages import TerminationMessage
 from lora_api.reasons import REASON_OF_EXIT_CODE
 from lora_operator.domain.errors import RefusedError
-from lora_operator.domain.observed import Child, Ownership, PodView, Stage, WorkView
+from lora_operator.domain.observed import Child, ContainerEnd, Ownership, PodView, Stage, WorkView
 from lora_operator.domain.plan import plan, plan_refused
-from support.samples import TRAIN_DONE
+from support.samples import TRAIN_DONE, checkpoint
 from support.world import (
     SETTINGS,
     World,
@@ -172,6 +172,50 @@ def test_a_failed_training(pods: list[PodView], changes: dict[str, str], reason:
     assert status.failure is not None
     assert word in status.failure.message
     assert world.condition("Running").reason == "Finished"  # type: ignore[union-attr]
+
+
+def evicted(number: int) -> PodView:
+    """Return a pod that outgrew its scratch volume, and saved a checkpoint in the second that it was left."""
+    words = TerminationMessage(reason="Interrupted", message="Stopped after step 12", checkpoint=checkpoint(12))
+    message = 'Usage of EmptyDir volume "scratch" exceeds the limit "8Mi". '
+    return replace(ended(75, words, number=number), lost_reason="Evicted", lost_message=message)
+
+
+def test_a_pod_that_outgrew_its_scratch_is_a_failure_although_the_job_does_not_count_it() -> None:
+    """Its exit code is that of an interruption, which Jobs ignore: so it is the operator that ends the run in time."""
+    world = training(failurePolicy={"maxFailures": 1})
+    world.see_work(Stage.TRAIN, evicted(1), failures=0, retries=1).settle()
+    assert world.condition("Running").reason == "Retrying"  # type: ignore[union-attr]
+    assert 'EmptyDir volume "scratch"' in world.condition("Running").message  # type: ignore[union-attr]
+    attempts = world.job.status.attempts
+    assert attempts is not None
+    assert (attempts.failures, attempts.disruptions) == (1, 0)
+
+    world.see_work(Stage.TRAIN, evicted(1), evicted(2), running(3), failures=0, retries=1).settle()
+    failure = world.job.status.failure
+    assert failure is not None
+    assert (world.job.status.phase, failure.reason, failure.exit_code) == (Phase.FAILED, "DiskFull", 75)
+    assert failure.hint.startswith("raise spec.resources.scratch; then the run goes on by itself")
+    assert world.job.status.attempts.disruptions == 0  # type: ignore[union-attr]
+    assert world.deleted[-1] == "Job/support-bot-1-train"
+
+    policy = {"failurePolicy": {"maxFailures": 1}}
+    world.gone().edit(resources={"scratch": "64Gi"}, **policy).settle().gone().settle()
+    assert (world.job.status.run, world.job.status.phase) == (1, Phase.SCHEDULING)
+    assert world.job.status.checkpoint is not None
+    assert world.job.status.checkpoint.step == 12
+    world.see_work(Stage.TRAIN, running(4)).settle()
+    assert world.job.status.phase == Phase.RUNNING
+
+
+def test_a_job_that_ends_by_itself_is_left_to_its_controller() -> None:
+    """A killed pod it counts itself, and then says so: nothing is deleted under it."""
+    killed = [replace(evicted(number), end=ContainerEnd(137, "Error")) for number in (1, 2)]
+    world = training(failurePolicy={"maxFailures": 1})
+    world.see_work(Stage.TRAIN, *killed, failures=2, retries=1).settle()
+    assert world.deleted == []
+    world.see_work(Stage.TRAIN, *killed, failures=2, retries=1, failed=True).settle()
+    assert world.job.status.reason == "DiskFull"
 
 
 def test_a_finished_training_without_its_last_words_is_lost() -> None:

@@ -226,3 +226,25 @@ def test_one_answer_is_news_once() -> None:
 
     asyncio.run(scenario())
     assert told == [("team-a", "support-bot")]
+
+
+def test_a_new_pod_is_asked_again_long_before_the_interval_of_an_old_one() -> None:
+    steps: list[int] = []
+    over = asyncio.Event()
+
+    async def scenario() -> None:
+        def news(namespace: str, job: str) -> None:
+            progress = reader.read(namespace, job, running())
+            steps.append(progress.step if progress else 0)
+            if len(steps) == 3:
+                over.set()
+
+        pods = Pods(*(json.dumps({"step": step, "loss": 1.5}) for step in range(1, 1000)))
+        reader = ProgressReader(pods, INTERVAL, news, young_interval=0.01, chance=lambda: 0.0)
+        reader.read("team-a", "support-bot", running())
+        async with polling(reader):
+            async with asyncio.timeout(INTERVAL - 1):
+                await over.wait()
+
+    asyncio.run(scenario())
+    assert steps == [1, 2, 3]

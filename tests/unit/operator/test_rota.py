@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from lora_api.messages import Progress
-from lora_operator.cluster.rota import PLACES, PodKey, Rota
+from lora_operator.cluster.rota import MOST_YOUNG, PLACES, PodKey, Rota, young_pause
 from lora_operator.domain.observed import PodView
 
 INTERVAL = 15.0
 KEY = PodKey("team-a", "support-bot")
 SOON = 0.5
+YOUNG = 2.0
 
 
 def running(number: int = 1, ip: str = "10.0.0.1") -> PodView:
@@ -25,6 +27,10 @@ def rota(chance: Callable[[], float] = lambda: 0.0, forget_after: float = 1800.0
 
 def eager_rota(chance: Callable[[], float] = lambda: 0.0) -> Rota:
     return Rota(INTERVAL, 1800.0, chance, eager_interval=SOON)
+
+
+def young_rota(chance: Callable[[], float] = lambda: 0.0) -> Rota:
+    return Rota(INTERVAL, 1800.0, chance, young_interval=YOUNG)
 
 
 def keys(count: int) -> list[PodKey]:
@@ -49,6 +55,27 @@ def test_a_new_pod_is_asked_within_two_seconds() -> None:
     plan = rota(lambda: 0.9)
     plan.want(KEY, running(), 100.0)
     assert next_due(plan, 100.0) == pytest.approx(101.8)
+
+
+def test_a_pod_that_runs_for_long_is_asked_within_an_interval_and_is_never_young() -> None:
+    """As after a restart of the operator: a thousand of them are spread, and heard of one after the other."""
+    plan = young_rota(lambda: 0.9)
+    plan.want(KEY, running(), 100.0, age=3600.0)
+    assert next_due(plan, 100.0) == pytest.approx(100.0 + 0.9 * INTERVAL)
+    now = next_due(plan, 100.0)
+    for expected in (1.9 * INTERVAL, INTERVAL, INTERVAL):
+        answer(plan, now, step=1)
+        assert next_due(plan, now) == pytest.approx(now + expected)
+        now = next_due(plan, now)
+
+
+@pytest.mark.parametrize(("age", "pause"), [(0.0, YOUNG), (40.0, 5.0), (119.0, 14.875)])
+def test_a_young_pod_that_others_have_heard_of_is_as_young_as_it_is(age: float, pause: float) -> None:
+    plan = young_rota()
+    plan.want(KEY, running(), 100.0, age=age)
+    assert next_due(plan, 100.0) == 100.0
+    answer(plan, 100.0, step=1)
+    assert next_due(plan, 100.0) == pytest.approx(100.0 + pause)
 
 
 def test_answers_of_a_pod_lie_at_least_an_interval_apart_also_when_one_was_slow() -> None:
@@ -274,3 +301,87 @@ def test_what_is_known_of_a_pod_can_be_looked_at_without_asking_for_it() -> None
     assert plan.last(KEY, "pod-1") is not None
     assert plan.last(KEY, "pod-2") is None, "another pod of the same key"
     assert plan.last(PodKey("team-a", "other"), "pod-1") is None
+
+
+@pytest.mark.parametrize(
+    ("age", "young", "pause"),
+    [
+        pytest.param(0.0, 1, 2.0, id="new"),
+        pytest.param(16.0, 1, 2.0, id="an eighth of its age from here on"),
+        pytest.param(40.0, 1, 5.0, id="an eighth of its age"),
+        pytest.param(120.0, 1, 15.0, id="no longer young"),
+        pytest.param(7200.0, 1, 15.0, id="old"),
+        pytest.param(0.0, 50, 2.0, id="as many as there may be"),
+        pytest.param(0.0, 51, 15.0, id="too many"),
+        pytest.param(7200.0, 51, 15.0, id="old among too many"),
+    ],
+)
+def test_the_pause_grows_with_the_age_of_a_pod(age: float, young: int, pause: float) -> None:
+    assert young_pause(age, young, first=YOUNG, rest=INTERVAL) == pause
+
+
+def test_an_interval_that_is_shorter_than_that_of_the_young_holds_for_all() -> None:
+    assert young_pause(0.0, 1, first=2.0, rest=0.5) == 0.5
+
+
+def asked_until(plan: Rota, pods: list[PodKey], end: float, *, answers: bool = True) -> list[float]:
+    """Meet pods at once, and let them answer, or not, until `end`. Returns when they were asked."""
+    now, asked = 0.0, []
+    for key in pods:
+        plan.want(key, running(), now)
+    while (now := next_due(plan, now)) <= end:
+        while answer(plan, now, len(asked) if answers else None) is not None:
+            asked.append(now)
+    return asked
+
+
+def test_a_young_pod_is_asked_often_and_then_less_and_less() -> None:
+    asked = asked_until(young_rota(), [KEY], 180.0)
+    pauses = [round(after - before, 2) for before, after in pairwise(asked)]
+    assert pauses[:9] == [2.0] * 9
+    assert pauses == sorted(pauses)
+    assert pauses[-3:] == [15.0] * 3
+    first_minutes = [each for each in asked if each < 120.0]
+    assert len(first_minutes) - 120.0 / INTERVAL == pytest.approx(18), "so many more than at rest, once in its life"
+
+
+def test_another_pod_of_a_job_is_young_again() -> None:
+    plan = young_rota()
+    asked_until(plan, [KEY], 600.0)
+    plan.want(KEY, running(2), 700.0)
+    answer(plan, 700.0, 1)
+    assert next_due(plan, 700.0) == 702.0
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["they answer", "nobody answers"])
+def test_a_thousand_pods_at_once_are_no_more_work_than_without_a_rule_for_the_young(answers: bool) -> None:
+    with_rule = asked_until(young_rota(lambda: 0.5), keys(1000), 150.0, answers=answers)
+    without = asked_until(rota(lambda: 0.5), keys(1000), 150.0, answers=answers)
+    assert len(with_rule) - len(without) <= 2 * MOST_YOUNG
+
+
+def test_one_pod_more_than_may_be_young_and_all_are_at_rest_until_the_first_are_old() -> None:
+    plan = young_rota()
+    asked_until(plan, keys(MOST_YOUNG + 1), 100.0)
+    plan.want(KEY, running(2), 100.0)
+    answer(plan, 100.0, 1)
+    entry = plan.last(KEY, "pod-2")
+    assert entry is not None
+    assert entry.due == 115.0
+    asked_until(plan, [], 230.0)
+    later = PodKey("team-a", "later")
+    plan.want(later, running(3), 230.0)
+    answer(plan, 230.0, 1)
+    entry = plan.last(later, "pod-3")
+    assert entry is not None
+    assert entry.due == 232.0
+
+
+def test_a_young_pod_that_does_not_answer_is_asked_at_least_as_often_as_at_rest() -> None:
+    young, old = (
+        asked_until(young_rota(), [KEY], 300.0, answers=False),
+        asked_until(rota(), [KEY], 300.0, answers=False),
+    )
+    assert young[:6] == [0.0, 2.0, 4.0, 8.0, 16.0, 31.0]
+    assert max(after - before for before, after in pairwise(each for each in young if each < 120.0)) == INTERVAL
+    assert len(young) <= len(old) + 8

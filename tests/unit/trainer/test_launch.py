@@ -11,6 +11,7 @@ import pytest
 
 from lora_api.exit_codes import ExitCode
 from lora_api.job_file import JobFile
+from lora_api.loss_curve import CurvePoint
 from lora_api.messages import SavedCheckpoint, TerminationMessage
 from lora_trainer import launch, meeting, workers
 from lora_trainer.launch import needs_launcher, outcome_of, place_of, processes_of
@@ -70,6 +71,7 @@ def test_a_worker_is_told_its_place_among_all():
 
 
 CHECKPOINT = SavedCheckpoint(step=4, uri="s3://models/x", time=datetime(2026, 1, 1, tzinfo=UTC))
+CURVE = [CurvePoint(step=1, loss=2.5), CurvePoint(step=5, loss=2.0)]
 
 
 class OtherPods:
@@ -95,7 +97,7 @@ ALONE, ALL_THERE, ONE_GONE = {}, {"several": True}, {"several": True, "lost": Tr
 def said(rank, code, exit_code=None, *, consequence=False, told=False):
     message = TerminationMessage(reason="Whatever", message=f"of rank {rank}", step=5)
     if rank == 0:
-        message = message.model_copy(update={"checkpoint": CHECKPOINT})
+        message = message.model_copy(update={"checkpoint": CHECKPOINT, "loss_curve": CURVE})
     words = Outcome(ExitCode(code), message, consequence=consequence)
     return Ended(rank, code if exit_code is None else exit_code, words, told)
 
@@ -181,9 +183,9 @@ def test_a_pod_that_is_done_tells_the_others_and_one_that_failed_does_not():
     [[said(1, 80), said(0, 75)], [silent(1, -9), said(0, 75, consequence=True)], [said(0, 75, consequence=True)]],
     ids=["a failure", "a crash", "a disruption"],
 )
-def test_whatever_the_end_the_newest_checkpoint_is_told(ended):
+def test_whatever_the_end_the_newest_checkpoint_and_the_losses_are_told(ended):
     outcome = outcome_of(ended, OtherPods(several=True, lost=True), first=True, signalled=False)
-    assert outcome.message.checkpoint == CHECKPOINT
+    assert (outcome.message.checkpoint, outcome.message.loss_curve) == (CHECKPOINT, CURVE)
 
 
 def test_a_disruption_says_where_the_next_attempt_goes_on():

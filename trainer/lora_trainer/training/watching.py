@@ -15,6 +15,7 @@ from lora_trainer.checkpoint.uploader import BackgroundUploader
 from lora_trainer.context import Context
 from lora_trainer.errors import LostTouchError, TrainerError, stalled
 from lora_trainer.launch import is_first, is_worker, leave_last_words
+from lora_trainer.measured import measured_curve
 from lora_trainer.records import upload_records
 from lora_trainer.termination import Outcome, failure_message, with_findings
 from lora_trainer.training.watchdog import Watchdog
@@ -69,7 +70,7 @@ def _end(context: Context, uploader: BackgroundUploader | None, error: TrainerEr
             records.start()
             records.join(_RECORDS_SECONDS)  # S3 may be what is stuck
         message = failure_message(error, context.progress.current.step or None)
-        message = with_findings(message, context.progress.current)
+        message = with_findings(message, context.progress.current, measured_curve(context.workspace.metrics))
         consequence = isinstance(error, LostTouchError)
         with suppress(OSError):  # the folder is gone with the launcher
             leave_last_words(Outcome(error.exit_code, message, consequence=consequence))
