@@ -44,11 +44,11 @@ def lorajob_crd() -> Schema:
     ]
     columns = [
         _column("Phase", ".status.phase"),
+        _column("Reason", ".status.reason"),
         _column("Progress", ".status.progress.percent", kind="number", description="Percent of the steps"),
         _column("Loss", ".status.progress.loss", kind="number"),
         _column("Adapter", ".status.adapterDigestShort", description="Digest of the published adapter"),
         _column("Age", ".metadata.creationTimestamp", kind="date"),
-        _column("Reason", ".status.reason", wide=True),
         _column("Base", ".spec.baseModel.uri", wide=True),
         _column("ETA", ".status.progress.etaTime", wide=True),
         _column("Checkpoint", ".status.checkpoint.step", kind="integer", wide=True),

@@ -15,11 +15,11 @@ from lora_api.base import (
     ApiModel,
     ObjectName,
     ServedName,
-    rule,
     rules,
 )
 from lora_api.placement import Pod, Resources, Scheduling
 from lora_api.sources import BaseModelSource, Dataset, Output, Storage
+from lora_api.spec_rules import SPEC_RULES
 from lora_api.training import Evaluation, Lora, Objective, Quantization, Task, Training
 
 
@@ -66,14 +66,7 @@ class AdapterTemplate(ApiModel):
 class LoRAJobSpec(ApiModel):
     """What a user asks for."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "!has(self.objective) || self.objective != 'DPO' || !has(self.task) || self.task == 'CausalLM'",
-                "objective DPO needs task CausalLM; remove one of the two",
-            )
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=rules(*SPEC_RULES))
 
     task: Task = Task.CAUSAL_LM
     """What the model learns to do. Default: CausalLM."""

@@ -87,7 +87,7 @@ class LoRAJobStatus(StatusModel):
     phase: Phase | None = None
     """Summary for people; read the conditions instead."""
     reason: str | None = None
-    """Reason of the condition that the phase comes from, for `kubectl get -o wide`."""
+    """Reason of the condition that the phase comes from, for `kubectl get`."""
     run: int | None = None
     """Number of the run, from 1."""
     spec_digest: str | None = None

@@ -1,7 +1,7 @@
 """Parts of a LoRAJob: what the model learns, the adapter's shape, and how it is trained and measured."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -114,7 +114,7 @@ class Checkpointing(ApiModel):
     every: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Optimizer steps between checkpoints. Default: a tenth of the run or ten minutes, whichever is first."""
     keep: Annotated[int, Field(ge=1, le=100)] = 2
-    """Number of checkpoints that are kept besides the best. Default: 2."""
+    """Number of newest checkpoints that are kept; each also holds the best weights so far. Default: 2."""
 
 
 class Distribution(StrEnum):
@@ -158,7 +158,7 @@ class Training(ApiModel):
     max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Optimizer steps, instead of epochs."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Peak learning rate. Default: 0.0002 for SFT, 0.000005 for DPO."""
+    """Peak learning rate. Default: 0.0002, 0.0003 for the classification tasks, 0.000005 for DPO."""
     scheduler: Scheduler = Scheduler.COSINE
     """Shape of the learning rate after warm-up. Default: Cosine, down to a tenth."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
@@ -176,7 +176,7 @@ class Training(ApiModel):
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 42
     """Seed of everything random. Default: 42."""
     early_stopping: EarlyStopping | None = None
-    """Stop when the evaluation loss no longer falls. Default: off."""
+    """Stop when the evaluation loss no longer falls; needs dataset.validation. Default: off."""
     checkpoint: Checkpointing | None = None
     """How often the state of training is saved. Default: a tenth of the run or ten minutes, whichever is first."""
     distribution: Distribution = Distribution.AUTO
@@ -203,11 +203,23 @@ class Metric(StrEnum):
     REWARD_MARGIN = "rewardMargin"
 
 
+_LANGUAGE = (Metric.EVAL_LOSS, Metric.PERPLEXITY, Metric.TOKEN_ACCURACY, Metric.EXACT_MATCH)
+
+METRICS: Final[dict[tuple[Task, Objective], tuple[Metric, ...]]] = {
+    (Task.CAUSAL_LM, Objective.SFT): _LANGUAGE,
+    (Task.CAUSAL_LM, Objective.DPO): (Metric.EVAL_LOSS, Metric.REWARD_ACCURACY, Metric.REWARD_MARGIN),
+    (Task.SEQ2SEQ_LM, Objective.SFT): _LANGUAGE,
+    (Task.SEQUENCE_CLASSIFICATION, Objective.SFT): (Metric.EVAL_LOSS, Metric.ACCURACY, Metric.MACRO_F1),
+    (Task.TOKEN_CLASSIFICATION, Objective.SFT): (Metric.EVAL_LOSS, Metric.ACCURACY, Metric.ENTITY_F1),
+}
+"""Metrics that an evaluation of a task can give. A pair that is not here is not trained."""
+
+
 class Gate(ApiModel):
     """A condition that the adapter must meet to become a LoRAAdapter."""
 
     metric: Metric
-    """Name of the metric, such as evalLoss. Losses and perplexity must fall, all others rise."""
+    """Name of a metric of the task, such as evalLoss. Losses and perplexity must fall, all others rise."""
     minimum_gain: Annotated[float, Field(ge=0)] = 0.0
     """How much better than the base model it must be, in the unit of the metric. Default: 0."""
 
@@ -216,8 +228,8 @@ class Evaluation(ApiModel):
     """What is measured besides the evaluation loss."""
 
     metrics: Annotated[list[Metric], Field(max_length=16)] = []
-    """Metrics besides those that the task always gives; see the page of the kind for which fit which task."""
+    """Metrics besides those that the task always gives; needs dataset.validation."""
     gate: Gate | None = None
-    """Condition for the LoRAAdapter."""
+    """Condition for the LoRAAdapter; needs dataset.validation."""
     retention: DataSource | None = None
     """A general set, measured before and after, that shows what the model forgot."""

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from lora_api.contradictions import contradictions
 from lora_api.crd import MAX_JOB_NAME
 from lora_api.job_file import JobFile
 from lora_api.lorajob import LoRAJobSpec
@@ -130,9 +131,12 @@ def _object(spec: dict[str, Any], field: str, path: Path) -> dict[str, Any]:
 
 def _validated(spec: dict[str, Any], path: Path) -> LoRAJobSpec:
     try:
-        return LoRAJobSpec.model_validate(spec)
+        understood = LoRAJobSpec.model_validate(spec)
     except ValidationError as error:
         raise invalid(f"{path}: {'; '.join(faults(error))}") from None
+    if found := contradictions(understood):
+        raise invalid(f"{path}: {'; '.join(f'{each.message}; {each.hint}' for each in found)}")
+    return understood
 
 
 def _one_line(error: yaml.YAMLError) -> str:

@@ -91,7 +91,7 @@ def describe(
 
 
 def _quantization(spec: LoRAJobSpec) -> dict[str, Any]:
-    """Return how the base was quantized: samples are of the base that was trained on."""
+    """Return how the base was quantized, or nothing: an engine may serve it otherwise than it was trained on."""
     return {"quantization": spec.quantization.wire()} if spec.quantization else {}
 
 

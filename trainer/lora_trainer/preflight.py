@@ -13,13 +13,15 @@ from lora_trainer.context import OUTPUT_FIELD, Context
 from lora_trainer.errors import internal
 from lora_trainer.logs import log
 from lora_trainer.report import write_report
+from lora_trainer.request import check_request
 from lora_trainer.resolve import resolve
 from lora_trainer.termination import Outcome
 
 
 def preflight(context: Context) -> Outcome:
     """Check the request and store the report. Raises `TrainerError` for whatever would end the training later."""
-    check_output(context)  # first, because it is quick and most often wrong
+    check_request(context.job.spec)
+    check_output(context)  # before the inputs, because it is quick and most often wrong
     report = resolve(context).report
     write_report(context, report)
     log("preflight passed", report=context.layout.report)

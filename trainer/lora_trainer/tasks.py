@@ -23,9 +23,7 @@ class TaskRules:
     learning_rate: float
     """Peak learning rate when none is asked for: about ten times that of training all weights."""
     metrics: tuple[Metric, ...]
-    """What every evaluation gives."""
-    more_metrics: tuple[Metric, ...] = ()
-    """What an evaluation gives when it is asked for."""
+    """What every evaluation gives; `lora_api.training.METRICS` has what it can give besides."""
     whole_modules: bool = False
     """Whether the model gets a new head, which is trained and saved whole."""
     packable: bool = False
@@ -33,7 +31,6 @@ class TaskRules:
 
 
 _TEXT = (DataFormat.MESSAGES, DataFormat.PROMPT_COMPLETION, DataFormat.INSTRUCTION, DataFormat.TEXT)
-_LANGUAGE = (Metric.PERPLEXITY, Metric.TOKEN_ACCURACY, Metric.EXACT_MATCH)
 
 _RULES: dict[tuple[Task, Objective], TaskRules] = {
     (Task.CAUSAL_LM, Objective.SFT): TaskRules(
@@ -42,7 +39,6 @@ _RULES: dict[tuple[Task, Objective], TaskRules] = {
         peft_task="CAUSAL_LM",
         learning_rate=2e-4,
         metrics=(Metric.EVAL_LOSS,),
-        more_metrics=_LANGUAGE,
         packable=True,
     ),
     (Task.CAUSAL_LM, Objective.DPO): TaskRules(
@@ -59,7 +55,6 @@ _RULES: dict[tuple[Task, Objective], TaskRules] = {
         peft_task="SEQ_2_SEQ_LM",
         learning_rate=2e-4,
         metrics=(Metric.EVAL_LOSS,),
-        more_metrics=_LANGUAGE,
     ),
     (Task.SEQUENCE_CLASSIFICATION, Objective.SFT): TaskRules(
         formats=(DataFormat.CLASSIFICATION,),
@@ -81,5 +76,5 @@ _RULES: dict[tuple[Task, Objective], TaskRules] = {
 
 
 def rules_of(spec: LoRAJobSpec) -> TaskRules:
-    """Return the rules of a job's task. The API refuses the pairs that have none."""
+    """Return the rules of a job's task. Of the pairs that have none `check_request` has refused the job."""
     return _RULES[spec.task, spec.objective]

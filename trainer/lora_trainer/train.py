@@ -1,6 +1,7 @@
 """Training: one story, from the job file to the manifest."""
 
 import os
+from collections.abc import Mapping
 
 from lora_api.exit_codes import ExitCode
 from lora_api.messages import Activity, AdapterResult, Plan, Resolved, TerminationMessage
@@ -19,6 +20,7 @@ from lora_trainer.model.fetch import download_base
 from lora_trainer.model.load import choose_device, choose_precision, device_memory
 from lora_trainer.ranks import join_ranks, own_device
 from lora_trainer.report import Report, read_report
+from lora_trainer.request import check_request
 from lora_trainer.resolve import Resolution, resolve
 from lora_trainer.termination import Outcome
 from lora_trainer.training.metrics import gain
@@ -34,6 +36,7 @@ def train(context: Context) -> Outcome:
     Raises `TrainerError` for every foreseen end.
     """
     spec = context.job.spec
+    check_request(spec)
     device = own_device(choose_device(spec))
     ranks = join_ranks(device.type, spec.failure_policy.stall_timeout_seconds)
     dtype = choose_precision(spec.training.precision, device)
@@ -107,21 +110,32 @@ def outcome(gate: Gate | None, result: AdapterResult, trainer: LoraTrainer) -> O
     """Return how the training ended: done, or published and not good enough for the gate (81)."""
     step = trainer.state.global_step
     message = f"published {result.digest}, the model of step {trainer.published_step} of {step}"
-    if gate is not None:
-        name = gate.metric.value
-        before, after = result.metrics[f"base{name[0].upper()}{name[1:]}"], result.metrics[name]
-        gained = gain(gate.metric, before, after)
-        if gained < gate.minimum_gain:
-            return _failed_gate(gate, f"{message}; {name} went from {before:.4g} to {after:.4g}", step, result)
+    if gate is not None and (missed := missed_gate(gate, result.metrics)):
+        return _failed_gate(f"{message}; {missed}", step, result)
     done = TerminationMessage(reason=Reason.FINISHED.value, message=message, step=step, adapter=result)
     return Outcome(ExitCode.DONE, done)
 
 
-def _failed_gate(gate: Gate, message: str, step: int, result: AdapterResult) -> Outcome:
+def missed_gate(gate: Gate, metrics: Mapping[str, float]) -> str:
+    """Return why the metrics of an adapter do not pass a gate; empty when they do.
+
+    What was not measured passes no gate, and trying again would not measure it either.
+    """
+    name = gate.metric.value
+    before, after = metrics.get(f"base{name[0].upper()}{name[1:]}"), metrics.get(name)
+    if before is None or after is None:
+        return f"spec.evaluation.gate asks for {name}, which the run has not measured before and after"
+    if gain(gate.metric, before, after) >= gate.minimum_gain:
+        return ""
+    asked = f"spec.evaluation.gate asks for a gain of {gate.minimum_gain:g}"
+    return f"{name} went from {before:.4g} to {after:.4g}, and {asked}"
+
+
+def _failed_gate(message: str, step: int, result: AdapterResult) -> Outcome:
     code = ExitCode.GATE_NOT_PASSED
     last_words = TerminationMessage(
         reason=REASON_OF_EXIT_CODE[code].value,
-        message=f"{message}, and spec.evaluation.gate asks for a gain of {gate.minimum_gain:g}",
+        message=message,
         hint="improve data or settings, or lower spec.evaluation.gate.minimumGain",
         step=step,
         adapter=result,

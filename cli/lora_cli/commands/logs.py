@@ -6,11 +6,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from lora_api.conditions import find_condition
 from lora_api.names import JOB_LABEL, RUN_LABEL, STAGE_LABEL
+from lora_api.reasons import ConditionType, Reason
 from lora_cli.cluster.connection import PODS, Cluster, Document
 from lora_cli.cluster.logs import follow_pods, pod_lines
 from lora_cli.commands.common import cluster_of, the_job
 from lora_cli.display import say
+from lora_cli.errors import failed
 from lora_cli.explain.reading import job_status
 from lora_cli.parser import add_cluster, add_storage
 from lora_cli.render.log_line import parsed, pretty, printable
@@ -64,7 +67,9 @@ def _lines(cluster: Cluster, job: Document, number: int, chosen: argparse.Namesp
             lambda: time.sleep(_POLL_SECONDS),
             say,
         )
+        _check_stage(the_job(cluster, chosen.name), number, chosen.stage)
         return
+    _check_stage(job, number, chosen.stage)
     pods = cluster.list(PODS, selector=selector)
     if pods:
         yield from pod_lines(pods, cluster.log, say)
@@ -78,10 +83,27 @@ def _goes_on(job: Document, number: int) -> bool:
     return (status.run or 1) == number and status.completion_time is None
 
 
+def _check_stage(job: Document, number: int, stage: str | None) -> None:
+    """Raise `CliError` for a stage that the newest run surely has not had. Of earlier ones nothing is known here."""
+    status = job_status(job)
+    if (status.run or 1) != number:
+        return
+    passed = find_condition(status.conditions, ConditionType.PREFLIGHT_PASSED)
+    if passed is None:
+        return
+    if stage == "train" and passed.status != "True" and not _goes_on(job, number):
+        raise failed(f"run {number} ended in the preflight and has no log of stage train", "see --stage preflight")
+    if stage == "preflight" and passed.reason == Reason.PREFLIGHT_SKIPPED:
+        raise failed(f"run {number} had no preflight: spec.preflight.enabled is false", "see --stage train")
+
+
 def _stored(job: Document, number: int, chosen: argparse.Namespace) -> Iterator[str]:
     folder = run_folder(job, number, chosen.endpoint)
     say(f"the pods of run {number} are gone, or have not come yet; reading {folder.uri}/log.jsonl")
-    yield from of_stage(log_lines(folder), chosen.stage)
+    lines = list(of_stage(log_lines(folder), chosen.stage))
+    if chosen.stage and not lines:
+        raise failed(f"run {number} has no log of stage {chosen.stage}", "leave out --stage to see all of it")
+    yield from lines
 
 
 def of_stage(lines: list[str], stage: str | None) -> Iterator[str]:

@@ -36,11 +36,15 @@ def add(commands: Any) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """Draw them."""
     job = the_job(cluster_of(chosen), chosen.name)
+    space = job["metadata"]["namespace"]
     number = run_of(job, chosen.number)
     measured, source = _measured(job, number, chosen.endpoint)
     if not measured.loss and not measured.eval_loss:
-        raise failed(f"run {number} of {chosen.name} has measured nothing yet", "see `kubectl lora why`")
-    write_figure(measured, f"{job['metadata']['namespace']}/{chosen.name}, run {number}", chosen.file)
+        raise failed(
+            f"run {number} of {chosen.name} has measured nothing yet",
+            f"see `kubectl lora why {chosen.name} -n {space}`",
+        )
+    write_figure(measured, f"{space}/{chosen.name}, run {number}", chosen.file)
     if chosen.output == "json":
         show_json({"file": str(chosen.file), "source": source, "points": len(measured.loss)})
     else:

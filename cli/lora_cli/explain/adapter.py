@@ -122,12 +122,14 @@ def _served(_: Snapshot, status: LoRAAdapterStatus) -> Verdict | None:
     return Verdict(Standing.DONE, ready.reason if ready else Reason.SERVED, text)
 
 
-def _progressing(_: Snapshot, status: LoRAAdapterStatus) -> Verdict | None:
+def _progressing(snapshot: Snapshot, status: LoRAAdapterStatus) -> Verdict | None:
     for kind in (ConditionType.PROGRESSING, ConditionType.READY):
         found = find_condition(status.conditions, kind)
         if found and (found.status == "True" or kind == ConditionType.READY):
             text = f"The adapter is on its way: {found.message or found.reason}"
-            return Verdict(Standing.WAITING, found.reason, text, "wait; `kubectl lora adapters` shows each pod")
+            space = snapshot.document["metadata"]["namespace"]
+            hint = f"wait; `kubectl lora adapters -n {space}` shows each pod"
+            return Verdict(Standing.WAITING, found.reason, text, hint)
     return None
 
 

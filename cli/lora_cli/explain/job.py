@@ -1,10 +1,12 @@
 """Why a LoRAJob is as it is: one decision over a snapshot, the first rule that holds answers."""
 
+import json
 from collections.abc import Callable
 
 from lora_api.conditions import Condition, find_condition, is_true
 from lora_api.lorajob_status import LoRAJobStatus
 from lora_api.reasons import ConditionType, Reason
+from lora_cli.explain.attempts import untold_end, with_attempt
 from lora_cli.explain.operator import not_seen, without_operator
 from lora_cli.explain.pods import pod_trouble, refused_pods, unnoticed_end
 from lora_cli.explain.reading import PodFacts, event_line, job_status, pod_facts, true_condition
@@ -40,16 +42,20 @@ def decide(snapshot: Snapshot) -> Verdict:
 
 
 def _deleting(snapshot: Snapshot, status: LoRAJobStatus) -> Verdict | None:
-    meta = snapshot.document["metadata"]
-    if "deletionTimestamp" not in meta or is_true(status.conditions, ConditionType.STALLED):
+    if "deletionTimestamp" not in snapshot.document["metadata"] or is_true(status.conditions, ConditionType.STALLED):
         return None
-    name = meta["name"]
     return Verdict(
         Standing.WAITING,
         Reason.REMOVING_ARTIFACTS,
         "The LoRAJob is being deleted, and its artifacts with it",
-        f'to keep them: kubectl patch lorajob {name} --type=merge -p \'{{"spec":{{"deletionPolicy":"Retain"}}}}\'',
+        _patch(snapshot, {"deletionPolicy": "Retain"}) + " keeps them",
     )
+
+
+def _patch(snapshot: Snapshot, spec: Document) -> str:
+    """Return the command that changes the spec, to be copied."""
+    change = json.dumps({"spec": spec}, separators=(",", ":"))
+    return f"kubectl patch lorajob {snapshot.where} --type=merge -p '{change}'"
 
 
 def _ended_well(_: Snapshot, status: LoRAJobStatus) -> Verdict | None:
@@ -84,27 +90,29 @@ def _suspended(snapshot: Snapshot, status: LoRAJobStatus) -> Verdict | None:
     if not asked and not is_true(status.conditions, ConditionType.SUSPENDED):
         return None
     step = f", with a checkpoint of step {status.checkpoint.step}" if status.checkpoint else ""
-    name = snapshot.document["metadata"]["name"]
     return Verdict(
         Standing.WAITING,
         Reason.SUSPENDED_BY_USER,
         f"spec.suspend keeps the job without pods{step}",
-        f'kubectl patch lorajob {name} --type=merge -p \'{{"spec":{{"suspend":false}}}}\' lets it go on',
+        _patch(snapshot, {"suspend": False}) + " lets it go on",
     )
 
 
-def _queued(_: Snapshot, status: LoRAJobStatus) -> Verdict | None:
+def _queued(snapshot: Snapshot, status: LoRAJobStatus) -> Verdict | None:
     admitted = find_condition(status.conditions, ConditionType.ADMITTED)
     if admitted is None or admitted.status != "False":
         return None
-    hint = "wait for quota, or look at the queue with `kubectl describe localqueue`; the job goes on by itself"
+    space = snapshot.document["metadata"]["namespace"]
+    hint = f"wait for quota, or look at the queue: kubectl describe localqueue -n {space}; the job goes on by itself"
     return Verdict(Standing.WAITING, admitted.reason, f"Kueue has not let the job start: {admitted.message}", hint)
 
 
 def _no_operator(snapshot: Snapshot, status: LoRAJobStatus) -> Verdict | None:
     passed = is_true(status.conditions, ConditionType.PREFLIGHT_PASSED)
     name = unnoticed_end(snapshot.jobs, snapshot, preflight_passed=passed)
-    return without_operator(f"Job {name} has ended, and the operator has not noticed") if name else None
+    if name:
+        return without_operator(f"Job {name} has ended, and the operator has not noticed")
+    return untold_end(tuple(pod_facts(each) for each in snapshot.pods), snapshot, status)
 
 
 def _pod(snapshot: Snapshot, status: LoRAJobStatus) -> Verdict | None:
@@ -114,8 +122,8 @@ def _pod(snapshot: Snapshot, status: LoRAJobStatus) -> Verdict | None:
     found = pod_trouble(newest, snapshot)
     failure = status.failure
     if found and failure and failure.reason == found.reason:  # the operator has said it, and knows the spec
-        return Verdict(found.standing, found.reason, failure.message, failure.hint)
-    return found
+        found = Verdict(found.standing, found.reason, failure.message, failure.hint)
+    return with_attempt(found, newest, snapshot, status) if found else None
 
 
 def _running(snapshot: Snapshot, status: LoRAJobStatus) -> Verdict | None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from lora_api.evictions import full_volume, outgrew_its_disk
-from lora_api.exit_codes import PERMANENT, ExitCode
+from lora_api.exit_codes import ExitCode
 from lora_api.reasons import REASON_OF_EXIT_CODE, Reason
 from lora_cli.explain.reading import PodFacts, seconds_since, true_condition
 from lora_cli.explain.snapshot import Document, Snapshot, Standing, Verdict
@@ -15,14 +15,14 @@ _SECRET = re.compile(r'secret "([^"]+)" not found|in Secret (?:\S+/)?(\S+)')
 _VOLUME_EVENTS = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
 _STARTS_SECONDS = 120
 """A pod may take so long to start before its events are worth a word."""
-_NOTICED_SECONDS = 60
+NOTICED_SECONDS = 60
 """An operator that runs has seen the end of a Job after so long."""
 
 
 def pod_trouble(pod: PodFacts, snapshot: Snapshot) -> Verdict | None:
     """Return what keeps the newest pod from starting, or how it ended; None when it is well."""
     if pod.exit_code is not None or pod.phase == "Failed":
-        return _ended(pod)
+        return _ended(pod, snapshot)
     if pod.unschedulable and not pod.node:
         return Verdict(
             Standing.WAITING,
@@ -77,7 +77,7 @@ def _slow_start(pod: PodFacts, snapshot: Snapshot) -> Verdict | None:
     )
 
 
-def _ended(pod: PodFacts) -> Verdict | None:
+def _ended(pod: PodFacts, snapshot: Snapshot) -> Verdict | None:
     if pod.exit_code == ExitCode.DONE:
         return None
     words = pod.words
@@ -90,14 +90,15 @@ def _ended(pod: PodFacts) -> Verdict | None:
         return Verdict(Standing.WAITING, Reason.INTERRUPTED, f"Pod {pod.name} was taken away: {said}", hint)
     if pod.end_reason == "OOMKilled":
         text = f"Pod {pod.name} used more memory than its limit and was killed"
-        return Verdict(Standing.TROUBLE, Reason.OUT_OF_MEMORY, text, "raise spec.resources.memory")
+        return Verdict(Standing.WAITING, Reason.OUT_OF_MEMORY, text, "raise spec.resources.memory")
     code = pod.exit_code
     reasons = {each.value: reason for each, reason in REASON_OF_EXIT_CODE.items()}
     reason = reasons.get(code, Reason.UNKNOWN_FAILURE) if code is not None else Reason.POD_LOST
-    final = code in PERMANENT
     said = words.message if words else pod.lost or f"it ended with code {code} and left no message"
-    hint = (words.hint if words else "") or "read its log with `kubectl lora logs`"
-    return Verdict(Standing.TROUBLE if final else Standing.WAITING, reason, f"Pod {pod.name} failed: {said}", hint)
+    hint = (words.hint if words else "") or f"read its log with `kubectl lora logs {snapshot.where}`"
+    return Verdict(
+        Standing.TROUBLE if pod.permanent else Standing.WAITING, reason, f"Pod {pod.name} failed: {said}", hint
+    )
 
 
 def _disk_hint(said: str) -> str:
@@ -135,6 +136,6 @@ def unnoticed_end(jobs: Sequence[Document], snapshot: Snapshot, *, preflight_pas
         name = job["metadata"]["name"]
         if not ended or (name.endswith("-preflight") and preflight_passed):
             continue
-        if seconds_since(ended.get("lastTransitionTime"), snapshot.now) > _NOTICED_SECONDS:
+        if seconds_since(ended.get("lastTransitionTime"), snapshot.now) > NOTICED_SECONDS:
             return str(name)
     return ""

@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from lora_api.base import StatusModel
+from lora_api.exit_codes import PERMANENT
 from lora_api.loraadapter import LoRAAdapterStatus
 from lora_api.lorajob_status import LoRAJobStatus, Phase
 from lora_api.messages import TerminationMessage
-from lora_api.names import TRAINER_CONTAINER
+from lora_api.names import STAGE_LABEL, TRAINER_CONTAINER
 from lora_cli.explain.snapshot import Document
 
 _Status = TypeVar("_Status", bound=StatusModel)
@@ -76,6 +77,13 @@ class PodFacts:
     lost: str
     """Why it failed as a whole, as the kubelet or a controller says."""
     disrupted: bool
+    stage: str
+    """`preflight` or `train`."""
+
+    @property
+    def permanent(self) -> bool:
+        """Whether it ended with a code that would come again, so that no other pod follows."""
+        return self.exit_code in PERMANENT
 
     @property
     def words(self) -> TerminationMessage | None:
@@ -120,6 +128,7 @@ def pod_facts(document: Document) -> PodFacts:
         finished=ended.get("finishedAt") or "",
         lost=(status.get("message") or status.get("reason") or "") if failed else "",
         disrupted=bool(true_condition(document, "DisruptionTarget")),
+        stage=(meta.get("labels") or {}).get(STAGE_LABEL) or "",
     )
 
 

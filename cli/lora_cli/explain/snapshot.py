@@ -17,7 +17,7 @@ class Standing(StrEnum):
     RUNNING = "Running"
     WAITING = "Waiting"
     TROUBLE = "Trouble"
-    """It has failed, or does not go on without somebody."""
+    """It has failed, or does not go on without somebody: exit code 1, as of nothing else."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,12 @@ class Snapshot:
     """Last lines of the newest pod."""
     unread: tuple[str, ...] = ()
     """What could not be read, and why."""
+
+    @property
+    def where(self) -> str:
+        """The object as the arguments of a command that can be copied: `NAME -n NAMESPACE`."""
+        meta = self.document["metadata"]
+        return f"{meta['name']} -n {meta['namespace']}"
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,26 @@
 import json
 from typing import Any
 
+from lora_api.exit_codes import ExitCode
+
 _FIRST = ("time", "level", "message")
 _NO_LEVEL = "info"
+_PLACES_IN_THE_CODE = ("exception", "places")
+"""Of an end that was foreseen its message says all; places help whoever mends the trainer."""
 
 
 def pretty(line: str) -> str:
-    """Return `12:03:04 message key=value …`; a level that is not info stands before the message."""
+    """Return `12:03:04 message key=value …`; a level that is not info stands before the message.
+
+    Where in the code an error was met is shown of an internal error only.
+    """
     event = parsed(line)
     if event is None:
         return printable(line)
     time = str(event.get("time", ""))[11:19]
     level = str(event.get("level", _NO_LEVEL))
-    fields = " ".join(f"{name}={_value(value)}" for name, value in event.items() if name not in _FIRST)
+    hidden = _FIRST if event.get("exitCode") == ExitCode.INTERNAL_ERROR else (*_FIRST, *_PLACES_IN_THE_CODE)
+    fields = " ".join(f"{name}={_value(value)}" for name, value in event.items() if name not in hidden)
     parts = [time, "" if level == _NO_LEVEL else level.upper(), str(event.get("message", "")), fields]
     return printable(" ".join(each for each in parts if each))
 

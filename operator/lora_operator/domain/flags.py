@@ -15,10 +15,9 @@ from lora_operator.domain.engines import NIM, SGLANG, TGI, VLLM, Found
 
 Document = dict[str, Any]
 
-VLLM_RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Values that vLLM takes for --max-lora-rank."""
 DEFAULT_RANK: Final = 64
-"""Above what most people train; the engine reserves memory for it."""
+"""Above what most people train, and one of the values that vLLM takes; the engine reserves memory for it. The rank of
+an adapter is not known here: it stands in the bucket."""
 VLLM_DEFAULT_RANK: Final = 16
 """What vLLM takes if nothing is said."""
 MAX_LORAS: Final = 8
@@ -62,8 +61,6 @@ class Request:
     served_names: tuple[str, ...] = ()
     """Model names of those that exist."""
     allowed: bool = True
-    needed_rank: int | None = None
-    """Largest rank of the adapters, if it is known."""
 
 
 def change_engine(found: Found, request: Request) -> EngineChange:
@@ -105,23 +102,17 @@ def literal(value: str) -> str:
     return value.replace("$", "$$")
 
 
-def vllm_rank(needed: int | None) -> int:
-    """Return the smallest value of --max-lora-rank that is enough; vLLM's largest if none is."""
-    wanted = DEFAULT_RANK if needed is None else max(VLLM_DEFAULT_RANK, needed)
-    return next((each for each in VLLM_RANKS if each >= wanted), VLLM_RANKS[-1])
-
-
 def _vllm(line: CommandLine, request: Request) -> EngineChange:
     variable = () if line.variable(RUNTIME_LOADING) else ({"name": RUNTIME_LOADING, "value": "1"},)
-    rank, loras = vllm_rank(request.needed_rank), min(max(request.adapters, 1) + 1, MAX_LORAS)
-    wanted = {"--enable-lora": "", "--max-lora-rank": str(rank), "--max-loras": str(loras)}
+    loras = min(max(request.adapters, 1) + 1, MAX_LORAS)
+    wanted = {"--enable-lora": "", "--max-lora-rank": str(DEFAULT_RANK), "--max-loras": str(loras)}
     missing = _missing(line, wanted)
     if (obstacle := _obstacle(line, _SEVERAL_SERVERS[VLLM]) or _switched_off(line)) is not None:
         return EngineChange(max_rank=_said_rank(line), notes=(obstacle,))
     readable = line.shape is not Shape.UNKNOWN
     enabled = line.has("--enable-lora")
     if request.allowed and line.shape is Shape.PLAIN and not line.has("--config"):
-        return EngineChange(variable, missing, _said_rank(line) or _rank_unless_said(line, rank))
+        return EngineChange(variable, missing, _said_rank(line) or _rank_unless_said(line))
     if request.allowed and readable and enabled:
         return EngineChange(variable, (), _default_rank(line))
     needs_flags = readable and not enabled
@@ -131,8 +122,8 @@ def _vllm(line: CommandLine, request: Request) -> EngineChange:
     return EngineChange(max_rank=_said_rank(line), notes=(_lacks(line, flags, variable),))
 
 
-def _rank_unless_said(line: CommandLine, rank: int) -> int | None:
-    return None if line.has("--max-lora-rank") else rank
+def _rank_unless_said(line: CommandLine) -> int | None:
+    return None if line.has("--max-lora-rank") else DEFAULT_RANK
 
 
 def _default_rank(line: CommandLine) -> int | None:
@@ -142,14 +133,13 @@ def _default_rank(line: CommandLine) -> int | None:
 
 
 def _sglang(line: CommandLine, request: Request) -> EngineChange:
-    rank = max(DEFAULT_RANK if request.needed_rank is None else request.needed_rank, 1)
-    wanted = {"--enable-lora": "", "--max-lora-rank": str(rank), "--lora-target-modules": "all"}
+    wanted = {"--enable-lora": "", "--max-lora-rank": str(DEFAULT_RANK), "--lora-target-modules": "all"}
     missing = _missing(line, wanted)
     if (obstacle := _obstacle(line, _SEVERAL_SERVERS[SGLANG])) is not None:
         return EngineChange(max_rank=_said_rank(line), notes=(obstacle,))
     # The image has no entrypoint of its own, so arguments without a command say nothing.
     if request.allowed and line.shape is Shape.PLAIN and line.found and not line.has("--config"):
-        return EngineChange((), missing, _said_rank(line) or _rank_unless_said(line, rank))
+        return EngineChange((), missing, _said_rank(line) or _rank_unless_said(line))
     lacks = not line.has("--lora-paths") and bool(missing)
     return EngineChange(max_rank=_said_rank(line), notes=(_lacks(line, missing, ()),) if lacks else ())
 

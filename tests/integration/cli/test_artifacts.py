@@ -55,6 +55,13 @@ def test_the_log_is_read_from_s3_when_the_pods_are_gone(cli: Cli, job: str) -> N
     assert cli("logs", "bot", "--raw", "--stage", "train").out.splitlines() == LOG[1:]
 
 
+def test_a_stage_that_is_not_in_the_log_is_said(cli: Cli, job: str, s3_server: S3Server, bucket: str) -> None:
+    put(s3_server, bucket, {f"{job}/log.jsonl": LOG[0].encode()})
+    said = cli("logs", "bot", "--stage", "train")
+    assert (said.code, said.out) == (1, "")
+    assert "run 2 has no log of stage train; leave out --stage to see all of it" in said.err
+
+
 def test_a_run_that_is_not_there(cli: Cli, job: str) -> None:
     assert "there is no run 3 of bot" in cli("logs", "bot", "--run", "3").err
     gone = cli("logs", "bot", "--run", "1")

@@ -83,10 +83,10 @@ def test_plan_asks_the_server_and_leaves_nothing(cli: Cli, cluster: Objects, tmp
     good = cli("plan", "--no-preflight", "-f", write(tmp_path, lorajob("bot")))
     assert good.code == 0
     assert "API server: accepted by CRD, CEL and admission, as generation 1\n" in good.out
-    bad = lorajob("bot", training={"epochs": 1, "maxSteps": 1})
+    bad = lorajob("bot", output={"uri": "file:///tmp/out"})  # which a local run takes
     refused = cli("plan", "--no-preflight", "--output", "json", "-f", write(tmp_path, bad))
     assert refused.code == 1
-    assert "not both" in json.loads(refused.out)[0]["server"]
+    assert "write s3://bucket" in json.loads(refused.out)[0]["server"]
     assert cluster.list("LoRAJob") == []
 
 
@@ -140,6 +140,57 @@ def test_why_of_a_name_that_both_kinds_have_explains_both(cli: Cli, cluster: Obj
     assert cli("why", "lorajob/bot").code == 0
     assert cli("why", "la/bot").code == 1
     assert "pod vllm-0: Failed: EngineRefused: rank 64" in cli("adapters").out
+
+
+PASSED = condition("PreflightPassed", "True", "PreflightSucceeded")
+SKIPPED = condition("PreflightPassed", "True", "PreflightSkipped")
+LOST = condition("Failed", "True", "InputNotFound", "there is no bucket. What to do: correct it")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "status", "code"),
+    [
+        ([LOST], {"completionTime": NOW}, 1),
+        ([condition("Stalled", "True", "SecretNotFound", "Secret is missing. What to do: create it")], {}, 1),
+        ([PASSED, condition("Scheduled", "False", "Unschedulable", "0/1 nodes: no gpu")], {}, 0),
+        ([PASSED, condition("Admitted", "False", "Queued", "no quota")], {}, 0),
+        ([PASSED, condition("Running", "False", "Retrying", "Another pod will follow")], {}, 0),
+        ([PASSED, condition("Running", "True", "Training")], {"progress": PROGRESS.wire()}, 0),
+        ([condition("Suspended", "True", "SuspendedByUser")], {}, 0),
+        ([PASSED, condition("Succeeded", "True", "AdapterPublished")], {"adapter": ADAPTER.wire()}, 0),
+    ],
+    ids=["failed", "stalled", "unschedulable", "queued", "retrying", "running", "suspended", "succeeded"],
+)
+def test_why_ends_with_1_when_a_job_has_failed_or_does_not_go_on_by_itself(
+    cli: Cli, cluster: Objects, conditions: list[dict[str, Any]], status: dict[str, Any], code: int
+) -> None:
+    make_job(cluster, *conditions, **status)
+    assert cli("why", "bot").code == code
+
+
+@pytest.mark.parametrize(
+    ("conditions", "stage", "words"),
+    [
+        (
+            [condition("PreflightPassed", "False", "InputNotFound"), LOST],
+            "train",
+            "run 1 ended in the preflight and has no log of stage train; see --stage preflight",
+        ),
+        (
+            [SKIPPED, LOST],
+            "preflight",
+            "run 1 had no preflight: spec.preflight.enabled is false; see --stage train",
+        ),
+    ],
+    ids=["ended in the preflight", "no preflight"],
+)
+def test_a_stage_that_a_run_has_not_had_has_no_log(
+    cli: Cli, cluster: Objects, conditions: list[dict[str, Any]], stage: str, words: str
+) -> None:
+    make_job(cluster, *conditions, completionTime=NOW)
+    for follow in ([], ["-f"]):
+        said = cli("logs", "bot", "--stage", stage, *follow)
+        assert (said.code, said.out, said.err) == (1, "", f"kubectl-lora: {words}\n")
 
 
 def test_watch_ends_with_the_run(cli: Cli, cluster: Objects) -> None:

@@ -105,7 +105,7 @@ def test_an_error_is_one_line_with_the_fix_and_the_exit_code_of_the_trainer(lora
     code, out, err = finish(start(lorajob(output={"uri": "s3://no-such-bucket-at-all"})))
     assert (code, out) == (ExitCode.INPUT_NOT_FOUND, "")
     last = err.splitlines()[-1]
-    assert "the bucket no-such-bucket-at-all does not exist; correct spec.output.uri" in last
+    assert "there is no bucket no-such-bucket-at-all; correct spec.output.uri" in last
     (log,) = re.findall(r"\[log: (.+)\]$", last)
     assert '"command": "preflight"' in Path(log).read_text()
 

@@ -84,8 +84,8 @@ def test_a_data_set_is_listed_and_read_below_a_path(hub, storage, tmp_path):
 @pytest.mark.parametrize(
     ("name", "token", "revision", "code", "words"),
     [
-        ("gated", "", "main", ExitCode.NO_PERMISSION, "is gated, and nobody has access to it; accept its terms"),
-        ("gated", "hf_stranger", "main", ExitCode.NO_PERMISSION, "is gated, and the token has access"),
+        ("gated", "", "main", ExitCode.NO_PERMISSION, "is gated, and no token is given; accept its terms"),
+        ("gated", "hf_stranger", "main", ExitCode.NO_PERMISSION, "the account of the token has no access"),
         ("private", "", "main", ExitCode.INPUT_NOT_FOUND, "for a private repository give a token"),
         ("private", "hf_stranger", "main", ExitCode.INPUT_NOT_FOUND, "no such repository, or it is private"),
         ("none", "hf_member", "main", ExitCode.INPUT_NOT_FOUND, "correct spec.baseModel.uri"),

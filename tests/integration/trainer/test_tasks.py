@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from integration.trainer.conftest import keys, put_rows
 from lora_api.artifacts import Manifest, digest_of
 from lora_api.exit_codes import ExitCode
+from lora_api.training import METRICS, Objective, Task
 from lora_trainer.publish.golden import PROMPTS
 from support.tiny_models import save_tiny_model
 
@@ -67,7 +68,9 @@ def test_a_task_ends_with_an_adapter_that_peft_loads(
     base = put_model(family)
     s3.upload_file(str(SAMPLES / f"{data}.jsonl"), bucket, "train.jsonl")
     training = TRAINING | {"maxLength": 256}
-    path = job(training=training, preflight={"maximumTruncatedFraction": 1}, **changes)
+    wanted = METRICS[Task(changes.get("task", "CausalLM")), Objective(changes.get("objective", "SFT"))]
+    evaluation = {"metrics": [each.value for each in wanted]}
+    path = job(training=training, evaluation=evaluation, preflight={"maximumTruncatedFraction": 1}, **changes)
     code, message = lora_trainer("preflight", path)
     assert (code, message.reason) == (ExitCode.DONE, "Finished"), message
     resolved = message.preflight
@@ -75,7 +78,7 @@ def test_a_task_ends_with_an_adapter_that_peft_loads(
     assert (code, message.reason) == (ExitCode.DONE, "Finished"), message
     metrics = message.adapter.metrics
     assert metrics["evalLoss"] < metrics["baseEvalLoss"]
-    assert {metric, f"base{metric[0].upper()}{metric[1:]}"} <= set(metrics)
+    assert {metric, f"base{metric[0].upper()}{metric[1:]}", *wanted} <= set(metrics)
 
     folder = fetch(s3, message.adapter.uri, tmp_path / "adapter")
     manifest = Manifest.model_validate_json((folder / "manifest.json").read_text())

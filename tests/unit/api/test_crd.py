@@ -71,8 +71,8 @@ def test_names_and_columns() -> None:
     assert names["loraadapters"]["shortNames"] == ["la"]
     columns = all_crds()["lorajobs"]["spec"]["versions"][0]["additionalPrinterColumns"]
     assert [each["name"] for each in columns if each["priority"] == 0] == [
-        "Phase", "Progress", "Loss", "Adapter", "Age",
+        "Phase", "Reason", "Progress", "Loss", "Adapter", "Age",
     ]  # fmt: skip
     assert [each["name"] for each in columns if each["priority"] == 1] == [
-        "Reason", "Base", "ETA", "Checkpoint",
+        "Base", "ETA", "Checkpoint",
     ]  # fmt: skip

@@ -9,6 +9,7 @@ from lora_api.exit_codes import ExitCode
 from lora_api.job_file import JobFile
 from lora_cli.errors import CliError
 from lora_cli.job import read_job, read_jobs
+from support.contradictory import CASES, Case
 from support.specs import SMALLEST, with_field
 
 SAMPLE = Path(__file__).parents[3] / "manifests/samples/lorajob.yaml"
@@ -81,6 +82,13 @@ def test_values_are_those_that_kubectl_would_send(tmp_path: Path) -> None:
 )
 def test_a_wrong_value_is_named_by_its_path_in_the_file(tmp_path: Path, field: str, value: object, words: str) -> None:
     assert refused(with_spec(tmp_path, with_field(field, value))).startswith(words)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_contradiction_is_named_before_anything_is_sent(tmp_path: Path, case: Case) -> None:
+    said = refused(with_spec(tmp_path, SMALLEST | case.change))
+    assert said.startswith(case.field)
+    assert case.fix in said
 
 
 @pytest.mark.parametrize(

@@ -80,11 +80,16 @@ def evicted(code: int, message: str) -> Document:
             "SecretNotFound",
             'The job waits for you: Secret "s3-keys" does not exist',
         ),
-        (snapshot(STARTING, ended(137, reason="OOMKilled")), TROUBLE, "OutOfMemory", "used more memory than its limit"),
+        (snapshot(STARTING, ended(137, reason="OOMKilled")), WAITING, "OutOfMemory", "used more memory than its limit"),
         (snapshot(STARTING, ended(65, BAD_DATA)), TROUBLE, "BadData", "failed: row 7 has no messages"),
         (snapshot(STARTING, ended(69)), WAITING, "ServiceUnavailable", "it ended with code 69 and left no message"),
         (snapshot(STARTING, ended(75)), WAITING, "Interrupted", "was taken away"),
-        (snapshot(STARTING, evicted(75, SCRATCH_FULL)), WAITING, "DiskFull", f"was evicted: {SCRATCH_FULL}"),
+        (
+            snapshot(STARTING, evicted(75, SCRATCH_FULL)),
+            WAITING,
+            "DiskFull",
+            f"was evicted: {SCRATCH_FULL[:-2]}; it was",
+        ),
         (snapshot(job(QUEUED)), WAITING, "Queued", "insufficient quota for nvidia.com/gpu"),
         (snapshot(job(spec={"suspend": True})), WAITING, "SuspendedByUser", "spec.suspend keeps the job without pods"),
         (
@@ -126,6 +131,138 @@ def test_the_sentence(seen: Snapshot, standing: Standing, reason: str, words: st
     assert words in verdict.sentence
     assert "\n" not in verdict.sentence + verdict.hint
     assert verdict.hint or standing in (DONE, RUNNING)
+
+
+TRAINED = training(progress=None)
+PREFLIGHT_JOB = work(stage="preflight", backoffLimit=2) | {"status": {"failed": 1}}
+
+
+def oom(failures: int, **spec: object) -> Document:
+    """Return a LoRAJob one of whose pods has just run out of memory."""
+    return job(
+        condition("PreflightPassed"), condition("Running", "False", "Retrying"), spec=dict(spec),
+        attempts={"failures": failures, "disruptions": 2},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seen", "standing", "words"),
+    [
+        (
+            snapshot(oom(3), ended(137, reason="OOMKilled")),
+            WAITING,
+            "attempt 3 of 4, and another pod follows by itself",
+        ),
+        (
+            snapshot(oom(0), ended(137, reason="OOMKilled")),
+            WAITING,
+            "attempt 1 of 4, and another pod follows by itself",
+        ),
+        (
+            snapshot(oom(2, failurePolicy={"maxFailures": 5}), ended(71)),
+            WAITING,
+            "attempt 2 of 6, and another pod follows by itself",
+        ),
+        (
+            snapshot(oom(1, failurePolicy={"maxFailures": 0}), ended(137, reason="OOMKilled")),
+            TROUBLE,
+            "attempt 1 of 1, the last one",
+        ),
+        (
+            snapshot(job(), ended(69, stage="preflight"), jobs=[PREFLIGHT_JOB]),
+            WAITING,
+            "attempt 1 of 3, and another pod follows by itself",
+        ),
+    ],
+)
+def test_an_attempt_that_failed_is_numbered_and_only_the_last_one_needs_somebody(
+    seen: Snapshot, standing: Standing, words: str
+) -> None:
+    verdict = decide(seen)
+    assert verdict.sentence.endswith(f"; it was {words}")
+    assert verdict.standing == standing
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        snapshot(oom(1), ended(75)),
+        snapshot(oom(1), ended(65, BAD_DATA)),
+        snapshot(job(), ended(69, stage="preflight")),  # whose Job may not be read
+    ],
+    ids=["a disruption", "what is permanent", "an unknown number"],
+)
+def test_what_is_no_attempt_of_a_known_number_is_not_numbered(seen: Snapshot) -> None:
+    assert "attempt" not in decide(seen).sentence
+
+
+def test_the_operators_words_on_an_attempt_are_numbered_too() -> None:
+    said = {"reason": "OutOfMemory", "message": "Pod x used more memory than its limit of 4Gi", "hint": "raise it"}
+    document = oom(3)
+    document["status"]["failure"] = said
+    verdict = decide(snapshot(document, ended(137, reason="OOMKilled")))
+    assert verdict.sentence == f"{said['message']}; it was attempt 3 of 4, and another pod follows by itself"
+    assert verdict.hint == "raise it"
+
+
+@pytest.mark.parametrize(
+    ("pods", "standing", "words"),
+    [
+        (
+            [ended(0, ago=5)],
+            TROUBLE,
+            "The training pod has ended with code 0, and the operator has not said so for 5m, so it does not seem",
+        ),
+        ([ended(0, ago=0.5)], WAITING, "The training pod has ended with code 0 30s ago"),
+        (
+            [ended(65, BAD_DATA, ago=5)],
+            TROUBLE,
+            "ended with code 65 (row 7 has no messages), and the operator has not said so for 5m",
+        ),
+        ([ended(137, reason="OOMKilled", ago=5)], TROUBLE, "code 137, and the operator has not said so for 5m"),
+        ([ended(65, BAD_DATA, ago=0.5)], TROUBLE, "failed: row 7 has no messages"),
+        ([pod({"running": {}}, phase="Running"), ended(0, ago=5)], RUNNING, "The pod trains"),
+        ([pod({"running": {}}, phase="Running")], RUNNING, "The pod trains"),
+        ([ended(0, ago=5, stage="preflight")], RUNNING, "The pod trains"),
+    ],
+    ids=[
+        "done and not noticed",
+        "done a moment ago",
+        "failed for good and not noticed",
+        "killed and not noticed",
+        "failed a moment ago",
+        "one of several nodes still runs",
+        "it runs",
+        "only the preflight is left",
+    ],
+)
+def test_a_training_that_has_ended_does_not_train(pods: list[Document], standing: Standing, words: str) -> None:
+    verdict = decide(snapshot(TRAINED, *pods))
+    assert words in verdict.sentence
+    assert verdict.standing == standing
+    if "not said so" in words:
+        assert verdict.reason == "OperatorSilent"
+        assert "kubectl get pods -A -l app.kubernetes.io/name=lora-operator" in verdict.hint
+
+
+@pytest.mark.parametrize(
+    ("seen", "command"),
+    [
+        (
+            snapshot(job(spec={"suspend": True})),
+            'kubectl patch lorajob support-bot -n team-a --type=merge -p \'{"spec":{"suspend":false}}\'',
+        ),
+        (
+            snapshot(job(meta={"deletionTimestamp": at(1)})),
+            'kubectl patch lorajob support-bot -n team-a --type=merge -p \'{"spec":{"deletionPolicy":"Retain"}}\'',
+        ),
+        (snapshot(STARTING, ended(70)), "kubectl lora logs support-bot -n team-a"),
+        (snapshot(job(QUEUED)), "kubectl describe localqueue -n team-a"),
+    ],
+    ids=["suspended", "being deleted", "failed without a word", "queued"],
+)
+def test_a_hint_that_is_a_command_can_be_copied(seen: Snapshot, command: str) -> None:
+    assert command in decide(seen).hint
 
 
 def test_what_ended_the_run_counts_more_than_how_its_pods_ended() -> None:

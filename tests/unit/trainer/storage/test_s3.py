@@ -12,10 +12,13 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from botocore.stub import Stubber
 
 from lora_api.exit_codes import ExitCode
+from lora_api.sources import Storage as StorageSpec
+from lora_trainer.errors import TrainerError
 from lora_trainer.storage.location import Location
-from lora_trainer.storage.s3 import explain
+from lora_trainer.storage.s3 import S3, explain
 
 WHERE = Location("s3://models/llama", "spec.baseModel.uri")
 URL = "http://127.0.0.1:1"
@@ -59,3 +62,39 @@ def test_an_error_of_s3_becomes_an_exit_code_with_uri_field_and_fix(error, code)
 
 def test_a_refused_access_names_where_the_credentials_come_from():
     assert "spec.storage.credentialsSecretRef" in explain(answer("AccessDenied", 403), WHERE).hint
+
+
+HEADS = [
+    ("the object is missing", None, "there is no such object"),
+    ("the bucket is missing", ("404", 404), "there is no bucket models"),
+    ("nobody may ask for the bucket", ("403", 403), "there is no such object"),
+    ("the server is busy", ("503", 503), "there is no such object"),
+]
+
+
+@pytest.mark.parametrize(("head", "words"), [each[1:] for each in HEADS], ids=[each[0] for each in HEADS])
+def test_a_404_without_a_body_is_told_by_what_the_bucket_itself_answers(monkeypatch, tmp_path, head, words):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    storage = S3(StorageSpec(endpoint=URL, path_style=True))
+    with Stubber(storage._client) as server:
+        server.add_client_error("head_object", "404", http_status_code=404)  # what a download asks first
+        if head is None:
+            server.add_response("head_bucket", {})
+        else:
+            server.add_client_error("head_bucket", head[0], http_status_code=head[1])
+        with pytest.raises(TrainerError) as refused:
+            storage.download(WHERE, tmp_path / "file")
+        server.assert_no_pending_responses()
+    assert refused.value.exit_code == ExitCode.INPUT_NOT_FOUND
+    assert refused.value.message == f"{WHERE}: {words}"
+
+
+def test_a_404_that_says_which_is_missing_asks_nothing_more(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    storage = S3(StorageSpec(endpoint=URL, path_style=True))
+    with Stubber(storage._client) as server:
+        server.add_client_error("get_object", "NoSuchKey", http_status_code=404)
+        with pytest.raises(TrainerError, match="there is no such object"):
+            storage.read(WHERE)
