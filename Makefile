@@ -13,7 +13,7 @@ LOCKS := requirements/dev.txt requirements/build.txt requirements/model.txt
 HACK := PYTHONPATH=hack $(BIN)/python -m
 DEVCLUSTER := $(PYTHON) hack/devcluster
 # The addresses, keys and images of the cluster; read when a recipe runs, because `up` makes them.
-WITH_CLUSTER := eval "$$($(DEVCLUSTER) env)" &&
+WITH_CLUSTER := environment="$$($(DEVCLUSTER) env)" && eval "$$environment" &&
 
 .PHONY: help
 help: ## Show this list
@@ -124,7 +124,7 @@ engine-image: cluster-up ## Build the image of vLLM on the CPU, which e2e-servin
 
 .PHONY: deploy
 deploy: setup cluster-up images ## Install the operator and the CRDs into the cluster with the Helm chart
-	$(WITH_CLUSTER) $(HACK) deploy "$$($(DEVCLUSTER) helm)"
+	helm="$$($(DEVCLUSTER) helm)" && $(WITH_CLUSTER) $(HACK) deploy "$$helm"
 
 .PHONY: chart
 chart: ## Check the Helm chart with each of its example values, and pack it into dist/

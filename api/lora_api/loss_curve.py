@@ -100,16 +100,20 @@ class _Packed(StatusModel):
 
 
 def _pack(curve: list[CurvePoint] | None) -> dict[str, Any] | None:
+    """Return the lists; None for a curve that they cannot carry. A picture is not worth the words around it."""
     if curve is None:
         return None
     loss = [(each.step, each.loss) for each in curve if each.loss is not None]
     eval_loss = [(each.step, each.eval_loss) for each in curve if each.eval_loss is not None]
-    packed = _Packed(loss=loss, eval_loss=eval_loss)
+    try:
+        packed = _Packed(loss=loss, eval_loss=eval_loss)
+    except ValidationError:
+        return None
     return packed.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def _unpack(value: Any) -> Any:
-    """Return the points; None for what is no curve. A picture is not worth the words around it."""
+    """Return the points; None for what is no curve."""
     if isinstance(value, list) and all(isinstance(each, CurvePoint) for each in value):
         return value
     try:

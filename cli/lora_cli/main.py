@@ -3,6 +3,7 @@
 Each command is a module of `commands`, which adds its options and runs. Here errors become one line and an exit code.
 """
 
+import io
 import os
 import sys
 
@@ -19,6 +20,8 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run one command and exit with its code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that the output has not is no reason to stop
+        sys.stdout.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))
 
 

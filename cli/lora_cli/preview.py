@@ -4,6 +4,7 @@ All that is shared with it is `lora_api.preview`. The job goes over stdin, since
 """
 
 import json
+import os
 import subprocess
 import sys
 
@@ -27,6 +28,7 @@ def ask_preview(request: PreviewRequest, command: tuple[str, ...] = COMMAND) -> 
         done = subprocess.run(  # noqa: S603 - this interpreter, our own module
             command,
             input=request.model_dump_json(by_alias=True).encode(),
+            env=os.environ | {"PYTHONIOENCODING": "utf-8"},  # its answer is JSON, whatever this terminal takes
             capture_output=True,
             timeout=_SECONDS,
             check=False,

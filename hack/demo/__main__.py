@@ -12,10 +12,13 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
 
 from demo.answers import answers, fetch_folder
 from demo.bucket import s3_client
@@ -27,10 +30,23 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "lora-demo"
 PROMPT = "Hello, how do I return a parcel?"
 DEADLINE_SECONDS = 900
+INTERRUPTED = 130
 
 
 def main() -> int:
-    """Run the demo; return the exit code."""
+    """Run the demo; return the exit code. What kubectl or the S3 server refuses is said in one line."""
+    try:
+        return demo()
+    except KeyboardInterrupt:
+        say("interrupted; run it again, which begins anew")
+        return INTERRUPTED
+    except (RuntimeError, OSError, Boto3Error, BotoCoreError, ClientError) as error:
+        say(one_line(str(error)))
+        return 1
+
+
+def demo() -> int:
+    """Tell the story; return the exit code."""
     started = time.monotonic()
     s3 = s3_client()
     store_inputs(s3)
@@ -42,8 +58,15 @@ def main() -> int:
     if shown("kubectl", "lora", "verify", name, "-n", NAMESPACE):
         return 1
     compare(s3, job)
-    say(f"done in {time.monotonic() - started:.0f} s; see namespace {NAMESPACE}; `make clean` removes everything")
+    say(f"done in {time.monotonic() - started:.0f} s; see namespace {NAMESPACE}; {removal(os.environ)}")
     return 0
+
+
+def removal(environment: Mapping[str, str]) -> str:
+    """Return what removes all of this: of a cluster that is not ours, `make clean` touches nothing."""
+    if environment.get("CLUSTER") == "current":
+        return f"`kubectl delete namespace {NAMESPACE}` removes it, and leaves what is in S3"
+    return "`make clean` removes everything"
 
 
 def say(text: str) -> None:
@@ -68,7 +91,7 @@ def apply_sample() -> dict[str, Any]:
     kubectl("apply", "-f", "-", stdin=json.dumps(restricted_namespace(NAMESPACE)))
     apply(NAMESPACE, s3_credentials("s3-credentials"))
     if job["spec"]["storage"]["endpoint"] == endpoint:
-        shown("kubectl", "-n", NAMESPACE, "apply", "-f", os.path.relpath(SAMPLE_JOB))
+        shown("kubectl", "-n", NAMESPACE, "apply", "--server-side", "-f", os.path.relpath(SAMPLE_JOB))
     else:
         say(f"kubectl apply of {SAMPLE_JOB.relative_to(ROOT)} with the S3 server {endpoint}")
         job["spec"]["storage"]["endpoint"] = endpoint

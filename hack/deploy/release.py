@@ -1,6 +1,6 @@
 """The operator of the cluster at hand as a Helm release: which values the chart gets, and the command that takes them.
 
-Used by `make deploy` and by the end-to-end tests of the chart, so that these test what is installed.
+Used by `make deploy` and by the end-to-end tests of the chart, so that these test what is installed. Pure.
 """
 
 import re
@@ -42,3 +42,18 @@ def image_values(reference: str) -> dict[str, str]:
 def upgrade_arguments(chart: Path = CHART, *, name: str = NAME, namespace: str = NAMESPACE) -> tuple[str, ...]:
     """Return the arguments of Helm that install a release or upgrade it, with values from stdin."""
     return ("upgrade", "--install", name, str(chart), "--namespace", namespace, "--values", "-", *_TAKE_OVER)
+
+
+def way_out(status: str, program: str) -> str:
+    """Return what to do after a failure: of a release that Helm holds for unfinished nothing but one command helps.
+
+    `status` is what Helm says of the release's newest revision, empty where there is none.
+    """
+    if not status.startswith("pending-"):
+        return "mend what the lines above name, then run it again: no job and no training is touched"
+    # Back to the revision before; of a first installation there is none, and the CRDs and all jobs outlive its end.
+    command = "uninstall" if status == "pending-install" else "rollback"
+    return (
+        f"a Helm that was killed left the release as {status}; if no other is at work now, run this, then try again: "
+        f"{program} {command} {NAME} --namespace {NAMESPACE}"
+    )

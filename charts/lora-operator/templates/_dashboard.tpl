@@ -4,7 +4,7 @@
 
 {{/* Labels by which the dashboard's pods are selected. None of the operator's selectors takes them. */}}
 {{- define "lora-operator.dashboardSelectorLabels" -}}
-app.kubernetes.io/name: {{ include "lora-operator.name" . }}
+app.kubernetes.io/name: {{ include "lora-operator.name" . | toYaml }}
 app.kubernetes.io/component: dashboard
 {{- end }}
 

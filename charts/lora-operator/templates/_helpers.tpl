@@ -17,7 +17,7 @@
 
 {{/* Labels by which pods are selected. They never change: the selector of a Deployment cannot. */}}
 {{- define "lora-operator.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "lora-operator.name" . }}
+app.kubernetes.io/name: {{ include "lora-operator.name" . | toYaml }}
 app.kubernetes.io/component: controller
 {{- end }}
 
@@ -75,7 +75,7 @@ kind: {{ .kind }}Binding
 metadata:
   name: {{ .name }}
   {{- with .namespace }}
-  namespace: {{ . }}
+  namespace: {{ toYaml . }}
   {{- end }}
   labels:
     {{- include "lora-operator.labels" (list .root dict (.component | default "controller")) | nindent 4 }}
@@ -86,7 +86,7 @@ roleRef:
 subjects:
   - kind: ServiceAccount
     name: {{ .account | default (include "lora-operator.serviceAccountName" .root) }}
-    namespace: {{ .root.Release.Namespace }}
+    namespace: {{ toYaml .root.Release.Namespace }}
 {{- end }}
 
 {{/* Role with rules from a generated file: pass a dictionary as above, and file; labels are optional. */}}
@@ -96,7 +96,7 @@ kind: {{ .kind }}
 metadata:
   name: {{ .name }}
   {{- with .namespace }}
-  namespace: {{ . }}
+  namespace: {{ toYaml . }}
   {{- end }}
   labels:
     {{- include "lora-operator.labels" (list .root (.labels | default dict) (.component | default "controller")) | nindent 4 }}

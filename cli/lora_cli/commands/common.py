@@ -3,6 +3,7 @@
 import argparse
 import functools
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -73,5 +74,5 @@ def show(lines: list[str]) -> None:
 
 
 def show_json(value: Any) -> None:
-    """Print JSON values."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print JSON values; with escapes where the output takes less than all of Unicode."""
+    print(json.dumps(value, indent=2, ensure_ascii=not (sys.stdout.encoding or "utf-8").lower().startswith("utf")))

@@ -95,7 +95,7 @@ def _finish(cluster: Cluster, document: Document, status: LoRAJobStatus, *, as_j
     if as_json:
         show_json(document.get("status") or {})
     elif succeeded and status.adapter:
-        print(f"adapter  {status.adapter.uri}\ndigest   {status.adapter.digest}")
+        print(printable(f"adapter  {status.adapter.uri}"), printable(f"digest   {status.adapter.digest}"), sep="\n")
     if succeeded:
         return 0
     verdict = explain_job(Collector(cluster).snapshot(LORAJOBS, document)).verdict

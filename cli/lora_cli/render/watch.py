@@ -14,6 +14,8 @@ from lora_cli.render.units import duration, number
 
 _CURVE_HEIGHT = 8
 _SMALLEST_CURVE = 2
+_NARROWEST_CURVE, _AXIS_WIDTH = 20, 12
+_SMALLEST_BAR = 5
 _LARGEST_WIDTH = 100
 _NOTE_LINES = 3
 _BOLD, _DIM, _RED, _GREEN, _CYAN, _RESET = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[36m", "\x1b[0m"
@@ -113,7 +115,9 @@ def _before_first_step(status: LoRAJobStatus, now: datetime, terminal: Terminal)
 
 def _bar(percent: float, step: int, total: int | None, terminal: Terminal) -> str:
     tail = f" {percent:5.1f}%  step {step}/{total or '?'}"
-    width = max(10, min(terminal.width, _LARGEST_WIDTH) - len(tail) - 2)
+    width = min(terminal.width, _LARGEST_WIDTH) - len(tail) - 2
+    if width < _SMALLEST_BAR:
+        return _cut(tail.strip(), terminal)
     full, empty = ("█", "░") if terminal.unicode else ("#", "-")
     done = round(width * min(100.0, max(0.0, percent)) / 100)
     return f"[{full * done}{empty * (width - done)}]{tail}"
@@ -138,9 +142,9 @@ def _numbers(status: LoRAJobStatus, now: datetime) -> list[str]:
 def _curve(status: LoRAJobStatus, terminal: Terminal) -> list[str]:
     losses = [(float(each.step), each.loss) for each in status.loss_curve if each.loss is not None]
     evaluations = [(float(each.step), each.eval_loss) for each in status.loss_curve if each.eval_loss is not None]
-    if len(losses) < _SMALLEST_CURVE:
+    width = min(terminal.width, _LARGEST_WIDTH) - _AXIS_WIDTH
+    if len(losses) < _SMALLEST_CURVE or width < _NARROWEST_CURVE:
         return []
-    width = max(20, min(terminal.width, _LARGEST_WIDTH) - 12)
     picture = draw(losses, evaluations, width, _CURVE_HEIGHT, unicode=terminal.unicode)
     mark = "◆" if terminal.unicode else "x"
     legend = _cut(f"loss over steps, {mark} on validation rows" if evaluations else "loss over steps", terminal)

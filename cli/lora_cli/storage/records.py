@@ -30,8 +30,8 @@ def run_folder(job: Document, run: int, endpoint: str | None = None) -> Folder:
 
 
 def log_lines(folder: Folder) -> list[str]:
-    """Return the lines of log.jsonl."""
-    return read(folder, "log.jsonl").decode(errors="replace").splitlines()
+    """Return the lines of log.jsonl. Bytes are split, as a str ends its lines at more than line feeds."""
+    return [each.decode(errors="replace") for each in read(folder, "log.jsonl").splitlines()]
 
 
 def metric_lines(folder: Folder) -> list[Document]:

@@ -1,4 +1,4 @@
-"""Builds programs that some tests want and no cluster does: Helm for the chart, actionlint for the workflows.
+"""Builds programs that no cluster is made of: Helm for the chart, actionlint for the tests of the workflows.
 
 Each has a module of its own, and is built only for who asks. Helm wants a later client of Kubernetes than the cluster's
 release has, and a new version of such a program must not build the whole cluster anew.
@@ -36,7 +36,7 @@ class Tool:
 
 HELM = Tool(
     name="helm",
-    what_for="for the chart's tests",
+    what_for="for the chart",
     module="helm.sh/helm/v4",
     package="helm.sh/helm/v4/cmd/helm",
     version_variable="helm.sh/helm/v4/internal/version.version",

@@ -5,6 +5,8 @@ zero. So an attempt is counted when its pod is first seen, and an attempt that e
 disruption. Nothing here decides what follows from the numbers.
 """
 
+from collections import Counter
+
 from lora_api.lorajob_status import Attempts
 from lora_operator.domain.failures import is_disruption
 from lora_operator.domain.observed import Ownership, PodView, WorkView
@@ -16,7 +18,7 @@ def count_attempts(before: Attempts, work: WorkView) -> Attempts:
     leaders = [pod for pod in work.pods if pod.index == 0]
     unseen = [pod for pod in leaders if _mark(pod) > (base.newest or "")]
     pods = base.pods + len(unseen)
-    failures = max(work.failures, sum(_is_failure(pod) for pod in leaders))
+    failures = max(work.failures, _seen_failures(work))
     neither = _alive(work.newest) + (work.complete or any(pod.phase == "Succeeded" for pod in leaders))
     disruptions = 0 if _we_end_it(work) else max(0, pods - failures - neither)
     return base.model_copy(
@@ -27,6 +29,14 @@ def count_attempts(before: Attempts, work: WorkView) -> Attempts:
             "disruptions": max(base.disruptions, base.earlier_disruptions + disruptions),
         }
     )
+
+
+def was_heard(pod: PodView, before: Attempts, work: WorkView) -> bool:
+    """Return whether what an attempt said when it ended was heard before this look at the training Job.
+
+    Another pod is made only when the one before has ended. So the first look at a newer one has heard the older one.
+    """
+    return before.job == work.child.uid and _mark(pod) < (before.newest or "")
 
 
 def _next_job(before: Attempts, work: WorkView) -> Attempts:
@@ -55,6 +65,11 @@ def _alive(newest: PodView | None) -> bool:
 def _we_end_it(work: WorkView) -> bool:
     """Return whether the pods vanish because their Job ends, which nobody disrupted."""
     return work.failed or work.child.ownership is not Ownership.OURS
+
+
+def _seen_failures(work: WorkView) -> int:
+    """Return the failures that can be seen, not all of which the Job counts: one an attempt, whoever of it failed."""
+    return max(Counter(pod.index for pod in work.pods if _is_failure(pod)).values(), default=0)
 
 
 def _is_failure(pod: PodView) -> bool:

@@ -3,8 +3,13 @@
 Pure: the same words of a pod, heard twice, change nothing.
 """
 
+import math
+
 from lora_api.loss_curve import CurvePoint, curve_of, shown_loss, thinned
 from lora_api.messages import Progress, TerminationMessage
+
+_ROUNDING = 6e-5
+"""A pod tells losses with four decimals, and its last words have more: as far apart may be what is one evaluation."""
 
 
 def extend(curve: list[CurvePoint], progress: Progress) -> list[CurvePoint]:
@@ -17,7 +22,7 @@ def extend(curve: list[CurvePoint], progress: Progress) -> list[CurvePoint]:
     if progress.step < 1 or (loss is None and eval_loss is None):
         return curve
     before, same = _before(curve, progress)
-    if eval_loss == _last_evaluation(before):
+    if eval_loss is not None and _is_repeated(eval_loss, _last_evaluation(before)):
         eval_loss = None  # the pod repeats its last evaluation until the next one
     if loss is None and eval_loss is None:
         return curve
@@ -46,6 +51,10 @@ def _before(curve: list[CurvePoint], progress: Progress) -> tuple[list[CurvePoin
     resumed = progress.resumed_from_step
     end = progress.step if resumed is None else min(progress.step, resumed + 1)
     return [each for each in curve if each.step < end], None
+
+
+def _is_repeated(eval_loss: float, last: float | None) -> bool:
+    return last is not None and math.isclose(eval_loss, last, rel_tol=0, abs_tol=_ROUNDING)
 
 
 def _last_evaluation(curve: list[CurvePoint]) -> float | None:

@@ -1,18 +1,23 @@
-"""Reads JSON that a trainer pod wrote, without the numbers that JSON does not have.
+"""Reads JSON that a trainer pod wrote, without the numbers that the API server does not take.
 
-Python writes NaN and Infinity, the API server refuses them, and a loss that diverges is just such a number. They are
-left out, so that one bad number can never block a status.
+Python writes NaN and Infinity, and a loss that diverges is just such a number; an image of the user may write integers
+of any length. They are left out, so that one bad number can never block a status.
 """
 
 import json
 import math
 from typing import Any
 
+_LARGEST = 2**63
+
 
 def load_finite(text: str | bytes) -> Any:
-    """Return the parsed JSON with null, NaN and infinite entries left out. Raises ValueError for anything else."""
+    """Return the parsed JSON without entries that are null, NaN, infinite, or integers of more than 64 bits.
+
+    Raises ValueError for anything else.
+    """
     try:
-        return _pruned(json.loads(text, parse_constant=lambda _: None, parse_float=_finite))
+        return _pruned(json.loads(text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_bounded))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -20,6 +25,11 @@ def load_finite(text: str | bytes) -> Any:
 def _finite(text: str) -> float | None:
     number = float(text)
     return number if math.isfinite(number) else None
+
+
+def _bounded(text: str) -> int | None:
+    number = int(text)
+    return number if -_LARGEST <= number < _LARGEST else None
 
 
 def _pruned(value: Any) -> Any:

@@ -8,7 +8,7 @@ from lora_api.conditions import ConditionStatus
 from lora_api.lorajob_status import Attempts, Failure
 from lora_api.reasons import ConditionType, Reason
 from lora_operator.domain.adapter import belongs_to, build_adapter, is_current
-from lora_operator.domain.attempts import count_attempts
+from lora_operator.domain.attempts import count_attempts, was_heard
 from lora_operator.domain.errors import Stall
 from lora_operator.domain.failures import (
     blocked,
@@ -41,8 +41,8 @@ def ended(context: Context, draft: Draft) -> Step:
     work = context.observed.train
     if work is None:
         return Step(draft, go_on=True)
-    attempts = count_attempts(draft.status.attempts or Attempts(), work)
-    draft = _hear_end(draft.update(attempts=attempts), work)
+    before = draft.status.attempts or Attempts()
+    draft = _hear_end(draft.update(attempts=count_attempts(before, work)), work, before)
     if work.complete:
         return _finish(context, draft, work)
     if work.failed and work.child.ownership is Ownership.OURS:
@@ -50,10 +50,13 @@ def ended(context: Context, draft: Draft) -> Step:
     return Step(draft, go_on=True)
 
 
-def _hear_end(draft: Draft, work: WorkView) -> Draft:
-    """Keep what the last pod that got to run said when it ended. While it runs, its progress is newer than that."""
+def _hear_end(draft: Draft, work: WorkView, before: Attempts) -> Draft:
+    """Keep what the last pod that got to run said when it ended. While it runs, its progress is newer than that.
+
+    Once a newer one was seen, its words are old: that one may have run, and be gone by now.
+    """
     started = [pod for pod in work.pods if (pod.running or pod.end) and pod.index == 0]
-    words = read_message(started[-1].end) if started else None
+    words = read_message(started[-1].end) if started and not was_heard(started[-1], before, work) else None
     return hear_last_words(draft, words) if words else draft
 
 

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from lora_api.base import StatusModel
 from lora_api.lorajob import LoRAJobSpec
@@ -83,12 +84,12 @@ def answer(request: PreviewRequest, now: datetime) -> PreviewAnswer:
 
 
 def _read(request: PreviewRequest) -> ObservedJob:
-    metadata = request.job.get("metadata")
     try:
-        _Metadata.model_validate(metadata)
+        _Job.model_validate(request.job)
     except ValidationError as error:
-        raise QuestionError(f"job.metadata{_place(error)}; give a LoRAJob") from None
-    known: Document = {"uid": PREVIEW_UID} | (metadata or {}) | {"namespace": request.namespace}
+        raise QuestionError(f"job{_place(error)}; give a LoRAJob") from None
+    said = {name: value for name, value in request.job["metadata"].items() if value is not None}
+    known: Document = {"uid": PREVIEW_UID} | said | {"namespace": request.namespace}
     try:
         return read_job(request.job | {"metadata": known})
     except ValidationError as error:
@@ -165,5 +166,22 @@ class _Head(StatusModel):
 class _Metadata(StatusModel):
     """What of a LoRAJob's metadata is read without looking twice."""
 
-    name: str
+    name: Annotated[str, Field(min_length=1)]
+    uid: Annotated[str, Field(min_length=1)] | None = None
+    generation: Annotated[int, Field(ge=1, strict=True)] | None = None
+    finalizers: list[str] | None = None
     annotations: dict[str, str] | None = None
+    creation_timestamp: str | None = None
+
+
+class _Status(StatusModel):
+    """The same of its status."""
+
+    phase: str | None = None
+
+
+class _Job(StatusModel):
+    """The same of all of it."""
+
+    metadata: _Metadata
+    status: _Status | None = None

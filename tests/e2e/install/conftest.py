@@ -26,5 +26,7 @@ def release(helm: Helm) -> Iterator[Release]:
     """Return the release that serves the whole cluster. Each test installs what it needs."""
     found = Release(helm)
     yield found
-    found.uninstall()
-    found.apply()
+    try:
+        found.uninstall()
+    finally:
+        found.apply()

@@ -43,6 +43,7 @@ class Release:
         waiting = ("--wait", "--timeout", f"{seconds}s")
         done = self.helm.run(*self._upgrade(CHART), *waiting, stdin=yaml.safe_dump(self.values | values))
         assert done.returncode != 0, "it succeeded"
+        assert self.history()[-1]["status"] == "failed", done.stderr  # and was not refused before anything was done
 
     def _upgrade(self, chart: Path) -> tuple[str, ...]:
         return upgrade_arguments(chart, name=self.name, namespace=self.namespace)

@@ -1,5 +1,6 @@
 """The chart: what it installs, what it refuses, and that the API server takes every rendering."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +283,32 @@ def test_a_package_holds_what_a_cluster_needs_and_no_more(helm: Helm, tmp_path: 
     assert package.name == "lora-operator-0.1.0.tgz"
     assert package.stat().st_size < 200_000, "a release is kept in a Secret, of 1 MiB at most"
     assert helm.template(chart=package) == helm.template()
+
+
+def test_a_name_of_digits_stays_a_name(helm: Helm) -> None:
+    values = {
+        "nameOverride": "2024",
+        "namespaces": ["4711"],
+        "priorityClassName": "7",
+        "networkPolicy": {"enabled": True, "trainer": {"enabled": True}},
+        "metrics": {"podMonitor": {"enabled": True}, "workloadPodMonitors": {"enabled": True}},
+        "dashboard": {
+            "enabled": True,
+            "hosts": ["1.5"],
+            "priorityClassName": "7",
+            "ingress": {"enabled": True, "className": "7"},
+        },
+    }
+    digits = {"2024", "4711", "42", "7", "1.5"}
+    rendered = objects_of(helm.template("--namespace", "42", values=values))
+    found = [each for each in _leaves(rendered) if str(each) in digits]
+    assert {each for each in found if isinstance(each, str)} == digits
+    assert [each for each in found if not isinstance(each, str)] == []
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(each)
+    else:
+        yield value

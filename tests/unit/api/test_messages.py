@@ -104,6 +104,13 @@ def test_addresses_that_fill_the_room_alone_leave_the_adapter() -> None:
     assert (read.adapter.uri, read.adapter.digest) == (adapter.uri, adapter.digest)
 
 
+@pytest.mark.parametrize("step", [-1, 2**60])
+def test_a_curve_that_cannot_be_told_costs_no_words(step: int) -> None:
+    words = TerminationMessage(reason="Interrupted", message="m", loss_curve=[CurvePoint(step=step, loss=1.0)])
+    said = TerminationMessage.model_validate_json(words.encode())
+    assert (said.message, said.loss_curve) == ("m", None)
+
+
 def test_a_curve_that_cannot_be_read_costs_no_adapter() -> None:
     text = TRAIN_DONE.encode().decode().removesuffix("}") + ',"lossCurve":[1,2,3]}'
     assert TerminationMessage.model_validate_json(text) == TRAIN_DONE

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deploy.release import cluster_values, image_values
+from deploy.release import cluster_values, image_values, way_out
 
 DIGEST = f"sha256:{'0' * 64}"
 
@@ -32,3 +32,17 @@ def test_each_part_gets_its_image() -> None:
     )
     images = (values["image"], values["trainer"]["image"], values["agent"]["image"])
     assert [(each["repository"], each["tag"]) for each in images] == [("a", "1"), ("b", "2"), ("c", "3")]
+
+
+@pytest.mark.parametrize(
+    ("status", "command"),
+    [
+        ("pending-install", "helm uninstall lora-operator --namespace lora-system"),
+        ("pending-upgrade", "helm rollback lora-operator --namespace lora-system"),
+        ("pending-rollback", "helm rollback lora-operator --namespace lora-system"),
+        ("failed", "run it again"),
+        ("", "run it again"),
+    ],
+)
+def test_a_failure_ends_with_what_to_do(status: str, command: str) -> None:
+    assert command in way_out(status, "helm")

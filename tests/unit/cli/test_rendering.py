@@ -84,10 +84,11 @@ def test_colour_is_for_terminals_only() -> None:
     assert "\x1b[31m" in screen("bot", status, NOW, Terminal(colour=True))[0]
 
 
-def test_no_line_of_a_screen_is_longer_than_the_terminal() -> None:
+@pytest.mark.parametrize("width", [1, 10, 20, 24, 31, 32, 40, 101])
+def test_no_line_of_a_screen_is_longer_than_the_terminal(width: int) -> None:
     progress = PROGRESS.model_copy(update={"overfitting": "\x1b[2J" + "word " * 60})
-    lines = screen("support-bot" * 4, job_status(training(progress=progress.wire())), NOW, Terminal(width=40))
-    assert max(map(len, lines)) <= 40
+    lines = screen("support-bot" * 4, job_status(training(progress=progress.wire())), NOW, Terminal(width))
+    assert max(map(len, lines)) <= width
     assert "\x1b" not in "".join(lines)
 
 

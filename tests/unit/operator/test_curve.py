@@ -70,6 +70,15 @@ def test_table(said: list[Progress], expected: list[Point]) -> None:
     assert points(curve(*said)) == expected
 
 
+@pytest.mark.parametrize("exact", [1.234567, 0.000123456, 1.23454996, 123.45678, 2.0])
+def test_an_attempt_that_goes_on_repeats_an_evaluation_that_the_curve_has_in_more_digits(exact: float) -> None:
+    left = complete([], TerminationMessage(reason="", message="", loss_curve=[CurvePoint(step=5, eval_loss=exact)]))
+    resumed = extend(left, progress(6, 2.0, round(exact, 4), resumed=5))
+    assert [each.step for each in resumed if each.eval_loss is not None] == [5]
+    again = extend(resumed, progress(7, 2.0, round(exact * 0.99 - 0.0002, 4), resumed=5))
+    assert [each.step for each in again if each.eval_loss is not None] == [5, 7]
+
+
 def test_a_long_run_stays_evenly_spread() -> None:
     for total in (200, 1_000, 10_000):
         result = curve(*(progress(step, 2.0) for step in range(1, total + 1)))

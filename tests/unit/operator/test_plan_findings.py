@@ -119,6 +119,25 @@ def test_the_next_attempt_goes_on_with_the_curve_that_the_last_one_left() -> Non
     assert [each.step for each in world.job.status.loss_curve] == [1, 40, 41]
 
 
+def test_an_attempt_that_is_gone_is_not_followed_by_the_words_of_the_one_before() -> None:
+    """A node that is lost takes its pod along; what the pod of an earlier attempt left was heard long ago."""
+    first = interrupted(loss_curve=WHOLE[:2], checkpoint=checkpoint(40), overfitting="")
+    world = preflight_passed().see_work(Stage.TRAIN, first).settle()
+    world.see_work(Stage.TRAIN, first, running(2)).settle()
+    hear(world, step=118, resumed_from_step=40, checkpoint=checkpoint(100), overfitting=RISING)
+    world.see(progress=None).see_work(Stage.TRAIN, first).settle()
+    world.see_work(Stage.TRAIN, first, pod(3)).settle()
+    assert [each.step for each in world.job.status.loss_curve] == [1, 40, 118]
+    assert world.job.status.checkpoint == checkpoint(100)
+    assert overfitting(world) == ("True", "EvaluationLossRising", RISING)
+
+
+def test_an_attempt_that_ended_unseen_is_heard_beside_the_one_that_follows() -> None:
+    world = training()
+    world.see(progress=None).see_work(Stage.TRAIN, interrupted(loss_curve=WHOLE), pod(2)).settle()
+    assert world.job.status.loss_curve == WHOLE
+
+
 # Checkpoints
 
 

@@ -208,6 +208,17 @@ def test_a_pod_that_outgrew_its_scratch_is_a_failure_although_the_job_does_not_c
     assert world.job.status.phase == Phase.RUNNING
 
 
+def test_of_several_pods_each_may_outgrow_its_scratch() -> None:
+    """The first pod only loses its peer then, which alone would be a disruption."""
+    world = training(failurePolicy={"maxFailures": 0}, resources={"nodes": 2})
+    alone = ended(75, TerminationMessage(reason="Interrupted", message="another pod of this run has gone"))
+    world.see_work(Stage.TRAIN, alone, replace(evicted(2), index=1), failures=0, retries=0).settle()
+    status = world.job.status
+    assert status.attempts is not None
+    assert (status.attempts.failures, status.attempts.disruptions) == (1, 0)
+    assert (status.phase, status.reason) == (Phase.FAILED, "DiskFull")
+
+
 def test_a_job_that_ends_by_itself_is_left_to_its_controller() -> None:
     """A killed pod it counts itself, and then says so: nothing is deleted under it."""
     killed = [replace(evicted(number), end=ContainerEnd(137, "Error")) for number in (1, 2)]

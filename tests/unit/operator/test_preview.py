@@ -285,6 +285,14 @@ def test_a_question_of_another_version_with_the_same_fields() -> None:
         ({"metadata": {"name": "bot", "annotations": {"a": {"b": SECRET}}}}, "job.metadata.annotations.a: "),
         ({"metadata": {"name": "bot"}, "status": {"run": SECRET}}, "job.status.run: "),
         ({"metadata": {"name": "bot", "creationTimestamp": "soon"}}, "job.metadata: "),
+        ({"metadata": {"name": "bot", "creationTimestamp": 7}}, "job.metadata.creationTimestamp: "),
+        ({"metadata": {"name": ""}}, "job.metadata.name: "),
+        ({"metadata": {"name": "bot", "uid": [SECRET]}}, "job.metadata.uid: "),
+        ({"metadata": {"name": "bot", "generation": SECRET}}, "job.metadata.generation: "),
+        ({"metadata": {"name": "bot", "generation": -1}}, "job.metadata.generation: "),
+        ({"metadata": {"name": "bot", "finalizers": True}}, "job.metadata.finalizers: "),
+        ({"metadata": {"name": "bot"}, "status": [SECRET]}, "job.status: "),
+        ({"metadata": {"name": "bot"}, "status": {"phase": [SECRET]}}, "job.status.phase: "),
     ],
 )
 def test_a_document_that_is_no_job_is_named_without_its_values(document: Document, words: str) -> None:
@@ -292,6 +300,12 @@ def test_a_document_that_is_no_job_is_named_without_its_values(document: Documen
         answer(question(document), START)
     assert str(error.value).startswith(words)
     assert SECRET not in str(error.value)
+
+
+def test_what_a_file_leaves_empty_of_the_metadata_is_as_if_it_were_not_there() -> None:
+    empty = dict.fromkeys(("uid", "generation", "finalizers", "annotations", "creationTimestamp", "resourceVersion"))
+    job = lorajob("bot")
+    assert answer(question(job | {"metadata": job["metadata"] | empty}), START) == answer(question(job), START)
 
 
 # --- the program ------------------------------------------------------------------------------------------------------

@@ -77,3 +77,8 @@ def test_numbers_that_json_does_not_have_are_left_out() -> None:
     }
     with pytest.raises(ValueError, match="nested"):
         load_finite("[" * 100_000)
+
+
+def test_integers_that_no_status_can_hold_are_left_out() -> None:
+    text = f'{{"a": {2**63}, "b": [{-(2**63) - 1}, {2**63 - 1}], "c": {"9" * 3000}}}'
+    assert load_finite(text) == {"b": [2**63 - 1]}

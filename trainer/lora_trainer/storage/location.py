@@ -7,7 +7,8 @@ Nothing here opens a connection or a file.
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
-from urllib.parse import urlsplit
+
+from lora_api.request import public_uri
 
 
 class Location(NamedTuple):
@@ -20,7 +21,7 @@ class Location(NamedTuple):
         return Location(f"{self.uri.rstrip('/')}/{name}", self.field)
 
     def __str__(self) -> str:
-        return f"{self.field}: {self._shown}"
+        return f"{self.field}: {public_uri(self.uri)}"
 
     @property
     def scheme(self) -> str:
@@ -36,14 +37,6 @@ class Location(NamedTuple):
     def key(self) -> str:
         """All after the first part: of an object, or the prefix of a folder without a trailing slash."""
         return self._parts[2].rstrip("/")
-
-    @property
-    def _shown(self) -> str:
-        """The URI without what may be a secret: the user and the query of a web address."""
-        if self.scheme != "https":
-            return self.uri
-        parts = urlsplit(self.uri)
-        return f"https://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     @property
     def _parts(self) -> tuple[str, str, str]:

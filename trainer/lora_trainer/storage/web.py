@@ -46,7 +46,10 @@ class Web:
 
 
 def _checked(file: Location) -> str:
-    parts = urlsplit(file.uri)
+    try:
+        parts = urlsplit(file.uri)
+    except ValueError:  # brackets that hold no IPv6 address
+        parts = urlsplit("")
     if not parts.hostname or "@" in parts.netloc:
         hint = "write https://host/path; for what is not public use s3:// with credentials"
         raise invalid_request(f"{file} is not the URL of a public file", hint)

@@ -2,8 +2,11 @@
 
 import pytest
 
+from lora_api.exit_codes import ExitCode
+from lora_trainer.errors import TrainerError
 from lora_trainer.storage.hub import Repository
 from lora_trainer.storage.location import Location
+from lora_trainer.storage.web import Web
 
 COMMIT = "c0ffee" + 34 * "0"
 
@@ -45,3 +48,18 @@ def test_what_is_shown_has_the_field_but_no_secret_of_a_web_address():
 )
 def test_the_field_decides_whether_a_hub_location_is_a_model_or_a_data_set(uri, field, expected):
     assert Repository.of(Location(uri, field)) == expected
+
+
+@pytest.mark.parametrize(
+    "uri", ["https://[2001:db8::1/a.jsonl?sig=secret", "https://user:secret@host/a.jsonl", "https:///a.jsonl"]
+)
+def test_an_address_that_is_none_of_a_public_file_is_refused_by_its_field_and_without_its_secret(uri):
+    with pytest.raises(TrainerError) as refused:
+        Web().read(Location(uri, "spec.dataset.train.uri"))
+    assert refused.value.exit_code == ExitCode.INVALID_REQUEST
+    assert refused.value.message.startswith("spec.dataset.train.uri: https://")
+    assert "secret" not in refused.value.message
+
+
+def test_an_endpoint_is_shown_without_its_user():
+    assert str(Location("http://user:secret@s3.example:9000", "spec.storage")) == "spec.storage: http://s3.example:9000"
