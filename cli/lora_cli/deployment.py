@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 Document = dict[str, Any]
-SELECTOR: Final = "app.kubernetes.io/name=lora-operator,app.kubernetes.io/component=controller"
+SELECTOR: Final = "app.kubernetes.io/component=controller"
+"""Of operators and others: the label with the name follows the chart's `nameOverride`, see `is_operator`."""
+_NAME_LABEL: Final = ("app.kubernetes.io/name", "lora-operator")
 _CONTAINER: Final = "operator"
 _IMAGE, _CONFIG, _NAMESPACES = "LORA_TRAINER_IMAGE", "LORA_CONFIG", "LORA_NAMESPACES"
 
@@ -47,9 +49,18 @@ class _UnknownError(Exception):
     """A setting that the Deployment does not hold itself."""
 
 
+def is_operator(document: Document) -> bool:
+    """Return whether a Deployment of a controller is an operator of ours, by its label or by what it is told."""
+    label, name = _NAME_LABEL
+    if (document["metadata"].get("labels") or {}).get(label) == name:
+        return True
+    container = _operator_container(_pod(document))
+    return any(str(each.get("name")).startswith("LORA_") for each in container.get("env") or [])
+
+
 def read_deployment(document: Document) -> OperatorDeployment:
     """Read the settings of an operator."""
-    metadata, pod = document["metadata"], ((document.get("spec") or {}).get("template") or {}).get("spec") or {}
+    metadata, pod = document["metadata"], _pod(document)
     container = _operator_container(pod)
     flags = _flags(container)
     fault, place, image = "", None, None
@@ -71,6 +82,10 @@ def read_deployment(document: Document) -> OperatorDeployment:
         config=place,
         fault=fault,
     )
+
+
+def _pod(document: Document) -> Document:
+    return ((document.get("spec") or {}).get("template") or {}).get("spec") or {}
 
 
 def _operator_container(pod: Document) -> Document:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from lora_cli.cluster.connection import Cluster, ForbiddenError, Resource
-from lora_cli.deployment import SELECTOR, OperatorDeployment, read_deployment
+from lora_cli.deployment import SELECTOR, OperatorDeployment, is_operator, read_deployment
 from lora_cli.errors import CliError
 
 _DEPLOYMENTS = Resource("Deployment", "/apis/apps/v1", "deployments")
@@ -30,11 +30,12 @@ def find_operator(cluster: Cluster, namespace: str, served: str) -> OperatorSett
     """Return the settings of the operator in a namespace that looks after the LoRAJobs of another, `served`."""
     there = Cluster(cluster.api, namespace)
     try:
-        found = [read_deployment(each) for each in there.list(_DEPLOYMENTS, selector=SELECTOR)]
+        controllers = there.list(_DEPLOYMENTS, selector=SELECTOR)
     except ForbiddenError:
         return OperatorSettings(unknown=f"you may not list Deployments in namespace {namespace}")
     except CliError as error:
         return OperatorSettings(unknown=str(error))
+    found = [read_deployment(each) for each in controllers if is_operator(each)]
     serving = [each for each in found if each.serves(served)]
     if len(serving) != 1:
         return OperatorSettings(unknown=_which(found, serving, namespace, served))

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from lora_cli.commands.plan import default_trainer_image
-from lora_cli.deployment import ConfigPlace, OperatorDeployment, read_deployment
+from lora_cli.deployment import ConfigPlace, OperatorDeployment, is_operator, read_deployment
 from lora_operator.app.config import read_config
 
 Document = dict[str, Any]
@@ -52,6 +52,23 @@ def test_flags_and_variables_are_read_as_the_operator_reads_them(environment: di
     found, own = read_deployment(deployment(environment, args)), read_config(args, environment)
     assert (found.trainer_image, found.namespaces) == (own.trainer_image, own.namespaces)
     assert (found.config, found.fault) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("labels", "environment", "expected"),
+    [
+        ({"app.kubernetes.io/name": "lora-operator"}, {}, True),
+        ({"app.kubernetes.io/name": "renamed"}, {"LORA_TRAINER_IMAGE": "a"}, True),
+        (None, {"LORA_TRAINER_IMAGE": "a"}, True),
+        ({"app.kubernetes.io/name": "cert-manager"}, {"POD_NAMESPACE": "x"}, False),
+    ],
+)
+def test_other_controllers_of_the_namespace_are_none_of_ours(
+    labels: dict[str, str] | None, environment: dict[str, str], expected: bool
+) -> None:
+    document = deployment(environment)
+    document["metadata"]["labels"] = labels
+    assert is_operator(document) is expected
 
 
 @pytest.mark.parametrize("value", [{"valueFrom": {"configMapKeyRef": {"name": "x", "key": "y"}}}, "$(OTHER)/trainer"])

@@ -74,9 +74,7 @@ class Api:
             meta = {"uid": "of-the-dry-run", "generation": 1, "creationTimestamp": "2026-01-02T03:04:05Z"}
             return Answer(200, document | {"metadata": document["metadata"] | meta} | self._existing)
         if path.endswith("/deployments"):
-            assert (
-                query["labelSelector"] == "app.kubernetes.io/name=lora-operator,app.kubernetes.io/component=controller"
-            )
+            assert query["labelSelector"] == "app.kubernetes.io/component=controller"
             return Answer(200, {"items": self._deployments})
         if self._config_map is None:
             return Answer(404, {"details": {"name": path.rpartition("/")[2]}})
