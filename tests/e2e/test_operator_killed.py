@@ -14,7 +14,7 @@ SYSTEM = "lora-system"
 
 def operator_pods() -> list[dict[str, Any]]:
     """Return the pods of the operator. One that ends serves its webhook some seconds longer, and does not count."""
-    found = items(SYSTEM, "pods", "app.kubernetes.io/name=lora-operator")
+    found = items(SYSTEM, "pods", "app.kubernetes.io/name=lora-operator,app.kubernetes.io/component=controller")
     return [each for each in found if "deletionTimestamp" not in each["metadata"]]
 
 
