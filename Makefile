@@ -60,8 +60,7 @@ integration: setup cluster-up ## Run the integration tests: real API server, rea
 	+$(MAKE) --no-print-directory --jobs=3 --output-sync=target integration-operator integration-serving integration-trainer
 
 # Mostly waiting, so they share two cores well. Each group brings its own API servers.
-SERVING := $(wildcard tests/integration/operator/test_delivery*.py tests/integration/operator/test_inference_pods*.py) \
-	tests/integration/operator/test_webhook.py
+SERVING := tests/integration/operator/delivery
 OTHERS := $(SERVING) tests/integration/trainer
 integration-operator: TESTS = tests/integration $(addprefix --ignore=,$(OTHERS))
 integration-serving: TESTS = $(SERVING)

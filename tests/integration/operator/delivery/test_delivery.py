@@ -4,13 +4,11 @@ Whether something is served is asked of the engines themselves, as a client does
 """
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from support.objects import Objects, condition
-from support.s3server import S3Server, open_s3_server
+from support.objects import condition
 from support.serving.adapters import Published
 from support.serving.scenes import (
     BOT,
@@ -25,23 +23,8 @@ from support.serving.scenes import (
     version,
     versions,
 )
-from support.serving.world import ServingWorld, serving_world
+from support.serving.world import ServingWorld
 from support.wait import wait_for
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """Return a running S3 server."""
-    with open_s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
-@pytest.fixture
-def world(cluster: Objects, s3: S3Server, tmp_path: Path) -> Iterator[ServingWorld]:
-    """Return everything, running, in a namespace of the test's own."""
-    with serving_world(cluster, s3, tmp_path) as running:
-        yield running
-
 
 # The straight path.
 

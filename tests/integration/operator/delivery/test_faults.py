@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,25 +10,10 @@ import pytest
 from lora_api.names import UNLOAD_FINALIZER
 from support.faulty_proxy import FaultyProxy
 from support.objects import Document, Objects, condition
-from support.s3server import S3Server, open_s3_server
+from support.s3server import S3Server
 from support.serving.scenes import BOT, ENGINE_RETURN_SECONDS, all_serve, is_deleted, reasons, serve, version
 from support.serving.world import ServingWorld, serving_world
 from support.wait import wait_for
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """Return a running S3 server."""
-    with open_s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
-@pytest.fixture
-def world(cluster: Objects, s3: S3Server, tmp_path: Path) -> Iterator[ServingWorld]:
-    """Return everything, running, in a namespace of the test's own."""
-    with serving_world(cluster, s3, tmp_path) as running:
-        yield running
-
 
 # Parts that die.
 

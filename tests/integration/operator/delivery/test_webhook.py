@@ -262,7 +262,7 @@ def test_a_refusal_reaches_whoever_creates_the_pod(cluster: Objects) -> None:
 
 @pytest.mark.usefixtures("injecting")
 def test_every_golden_pod_passes_the_api_server(cluster: Objects) -> None:
-    folder = Path(__file__).resolve().parents[2] / "golden" / "injection"
+    folder = Path(__file__).resolve().parents[3] / "golden" / "injection"
     cases = sorted(folder.glob("*/pod.yaml"))
     assert cases
     plain = Objects(cluster.server, f"plain-{secrets.token_hex(3)}")

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,13 @@ import yaml
 from lora_api.names import ADAPTERS_ANNOTATION, DESIRED_ANNOTATION, SECRETS_ANNOTATION
 from support.hub_server import HubRepository, hub_server
 from support.objects import Document, Objects, condition
-from support.s3server import S3Server, open_s3_server
+from support.s3server import S3Server
 from support.serving.adapters import WEIGHTS, Published, adapter_files
 from support.serving.kubelet import Pod
 from support.serving.liar import Liar, claim
 from support.serving.scenes import BOT, not_there, version
 from support.serving.world import KEYS, ServingWorld, inference_pod, serving_world
 from support.wait import wait_for
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """Return a running S3 server."""
-    with open_s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
-@pytest.fixture
-def world(cluster: Objects, s3: S3Server, tmp_path: Path) -> Iterator[ServingWorld]:
-    """Return everything, running, in a namespace of the test's own."""
-    with serving_world(cluster, s3, tmp_path) as running:
-        yield running
 
 
 def try_to_create(objects: Objects, document: Document) -> str:
