@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.s3server import S3Server, open_s3_server
 
 from support.objects import Objects
+from support.s3server import S3Server, open_s3_server
 from support.serving.world import ServingWorld, serving_world
 
 
