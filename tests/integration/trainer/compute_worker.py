@@ -61,6 +61,7 @@ def work(kind, folder, target):
     }
     if rank == 0:
         torch.save(found, target)
+    torch.distributed.barrier()  # a rank that leaves early can leave the other one waiting for ever
     torch.distributed.destroy_process_group()
 
 

@@ -79,7 +79,7 @@ def test_the_output_may_be_a_bucket_or_a_folder_and_the_digest_is_the_same(s3, b
     assert f"adapter  s3://{bucket}/{prefix}\n" in out
     assert re.search(r"^metrics  .*evalLoss \d", out, re.MULTILINE)
     assert re.search(r"^preflight: 20 rows, 5 for validation", err, re.MULTILINE)
-    assert "bot (train): training\n" in err
+    assert "bot (train): starting\n" in err
 
     code, out, err = finish(start(lorajob(), "--output", f"file://{tmp_path}/out"))
     assert code == ExitCode.DONE, err
