@@ -83,7 +83,9 @@ def _worth_another_try(rollout: RolloutStatus, pods: Sequence[ServingPod], gener
 def _begin(
     wanted: Version, pods: Sequence[ServingPod], rules: Rollout, generation: int, now: datetime
 ) -> RolloutStatus:
-    first = RolloutStage.CANARY if len(pods) > 1 and (rules.canary or not wanted.digest) else RolloutStage.ROLLING
+    # Without a digest one pod finds it out for all, however many there are by then.
+    is_tried = not wanted.digest or (rules.canary and len(pods) > 1)
+    first = RolloutStage.CANARY if is_tried else RolloutStage.ROLLING
     return RolloutStatus(digest=wanted.digest, generation=generation, stage=first, started_time=now, progress_time=now)
 
 
@@ -127,8 +129,6 @@ def _found_digest(pod: ServingPod) -> str:
 
 def _rolling(state: RolloutStatus, wanted: Version, pods: Sequence[ServingPod], rules: Rollout, now: datetime) -> Move:
     """Move some pods at a time."""
-    if len(pods) == 1 and not wanted.digest and (found := _found_digest(pods[0])) and pods[0].caught_up:
-        wanted, state = replace(wanted, digest=found), state.model_copy(update={"digest": found})
     moved = [each for each in pods if _told(each, wanted)]
     if failed := next((each for each in moved if each.refuses), None):
         update = {"stage": RolloutStage.FAILED, "canary": failed.pod.name}

@@ -32,6 +32,13 @@ class TestTheFirstVersion:
         assert fleet.status.rollout is not None
         assert fleet.status.rollout.canary == "pod-0"
 
+    def test_of_a_source_without_a_digest_is_found_by_one_pod_also_when_another_comes_meanwhile(self) -> None:
+        fleet = Fleet.of(1, spec(None)).step()
+        fleet.add("pod-1").settle()
+        found = set(fleet.served.values())
+        assert len(found) == 1
+        assert found != {""}
+
     def test_then_a_quarter_at_a_time(self) -> None:
         fleet = Fleet.of(8).turn()
         counts = []
